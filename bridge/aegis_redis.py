@@ -1,0 +1,73 @@
+"""arq's Redis client, whose ``enqueue_job`` writes the job and its event in one call."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from arq.connections import ArqRedis
+from arq.jobs import Job, SerializationError
+from arq.utils import to_ms, to_unix_ms
+
+from bridge import keys
+from bridge.new_job import job_body, new_job_id
+from bridge.scripts import NewJob, Scripts
+
+__all__ = ["AegisRedis"]
+
+
+class AegisRedis(ArqRedis):
+    """An `ArqRedis` in all but ``enqueue_job``: one round trip instead of three, and a ``job.enqueued`` event.
+
+    The body does not expire after a day, as arq's does, unless ``_expires`` says so.
+    """
+
+    events_max_len: int = 1_000_000
+
+    async def enqueue_job(
+        self,
+        function: str,
+        *args: Any,
+        _job_id: str | None = None,
+        _queue_name: str | None = None,
+        _defer_until: datetime | None = None,
+        _defer_by: None | int | float | timedelta = None,
+        _expires: None | int | float | timedelta = None,
+        _job_try: int | None = None,
+        **kwargs: Any,
+    ) -> Job | None:
+        """Enqueues a job, with arq's arguments and meaning.
+
+        Args:
+            function: name of the task.
+            args: its positional arguments.
+            _job_id: an id of your choice; a live or kept job with it makes this return ``None``.
+            _queue_name: key of the queue, by default this pool's own.
+            _defer_until: instant before which it does not start.
+            _defer_by: seconds before which it does not start.
+            _expires: seconds after which it is dropped unless it has started; by default never.
+            _job_try: attempts that count as made already, plus one.
+            kwargs: its keyword arguments.
+
+        Raises:
+            SerializationError: JSON cannot hold an argument.
+        """
+        if _defer_until and _defer_by:
+            raise RuntimeError("use either '_defer_until' or '_defer_by' or neither, not both")
+        queue_key = _queue_name or self.default_queue_name
+        try:
+            body = job_body(function, args, kwargs, job_try=_job_try)
+        except Exception as error:
+            raise SerializationError(f'unable to serialize job "{function}"') from error
+        job = NewJob(
+            job_id=_job_id or new_job_id(),
+            task=function,
+            queue=keys.queue_name(queue_key),
+            queue_key=queue_key,
+            body=body,
+            delay_ms=to_ms(_defer_by) or 0,
+            due_at_ms=to_unix_ms(_defer_until) if _defer_until else 0,
+            expires_ms=to_ms(_expires) or 0,
+        )
+        _, (event_id,) = await Scripts(self, events_max_len=self.events_max_len).enqueue([job])
+        if not event_id:
+            return None
+        return Job(job.job_id, redis=self, _queue_name=queue_key, _deserializer=self.job_deserializer)

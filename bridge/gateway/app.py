@@ -1,0 +1,94 @@
+"""The gateway application: routes put together, errors translated, connections closed at the end."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import swagger_ui_bundle
+from litestar import Litestar, Router, get
+from litestar.config.allowed_hosts import AllowedHostsConfig
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
+from litestar.openapi.spec import Components, Schema
+from litestar.response import Redirect
+from litestar.static_files import create_static_files_router
+
+from bridge.aegis_redis import AegisRedis
+from bridge.broker import safe_address
+from bridge.catalog import Catalog
+from bridge.enqueue import Enqueuer, TaskRequest
+from bridge.gateway.health_routes import health_routes
+from bridge.gateway.problems import EXCEPTION_HANDLERS
+from bridge.gateway.task_routes import task_routes
+from bridge.inspector import Inspector
+from bridge.scripts import Scripts
+from bridge.settings import Settings
+
+__all__ = ["create_app"]
+
+DOCS_PATH: Final = "/schema/swagger"
+SWAGGER_ASSETS_PATH: Final = "/schema-assets"
+
+
+def create_app(settings: Settings, catalog: Catalog, redis: AegisRedis) -> Litestar:
+    """The application; it owns ``redis`` from now on and closes it at shutdown.
+
+    Args:
+        settings: limits, and what to call Redis.
+        catalog: the queues and tasks to offer.
+        redis: the store.
+    """
+    scripts = Scripts(redis, events_max_len=settings.events_max_len)
+    enqueuer = Enqueuer(catalog, scripts)
+    inspector = Inspector(redis, catalog, scripts, accept_pickle=settings.accept_pickle)
+    health = health_routes(redis, inspector, address=safe_address(settings))
+
+    @asynccontextmanager
+    async def close_redis(_: Litestar) -> AsyncIterator[None]:
+        yield
+        await redis.aclose(close_connection_pool=True)
+
+    return Litestar(
+        route_handlers=[
+            go_to_docs,
+            task_routes(catalog, enqueuer, inspector, max_body_bytes=settings.max_body_bytes),
+            health,
+            Router("/api/v1", route_handlers=[health]),
+            create_static_files_router(
+                path=SWAGGER_ASSETS_PATH, directories=[swagger_assets()], include_in_schema=False
+            ),
+        ],
+        exception_handlers=EXCEPTION_HANDLERS,
+        lifespan=[close_redis],
+        request_max_body_size=settings.max_body_bytes,
+        openapi_config=openapi(),
+    )
+
+
+@get("/", include_in_schema=False)
+async def go_to_docs() -> Redirect:
+    """The way in for a person with a browser."""
+    return Redirect(DOCS_PATH)
+
+
+def swagger_assets() -> Path:
+    """Swagger UI as the bundle ships it, so that the docs page needs no outside address."""
+    return Path(swagger_ui_bundle.swagger_ui_path)
+
+
+def openapi() -> OpenAPIConfig:
+    return OpenAPIConfig(
+        title="aegis-tasks",
+        version=version("aegis-tasks"),
+        path="/schema",
+        render_plugins=[
+            SwaggerRenderPlugin(
+                js_url=f"{SWAGGER_ASSETS_PATH}/swagger-ui-bundle.js",
+                css_url=f"{SWAGGER_ASSETS_PATH}/swagger-ui.css",
+                standalone_preset_js_url=f"{SWAGGER_ASSETS_PATH}/swagger-ui-standalone-preset.js",
+            ),
+            JsonRenderPlugin(),
+        ],
+    )

@@ -1,0 +1,218 @@
+"""The read side: a job's status and result, a queue's depth, and whether its workers are alive."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from bridge import keys
+from bridge.catalog import Catalog, Queue
+from bridge.codec import Failure, JobPayload, ResultPayload, decode_job, decode_result
+from bridge.errors import JobNotFound
+from bridge.events import ErrorSummary
+from bridge.scripts import Scripts
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+__all__ = ["Inspector", "JobResult", "JobStatus", "QueueStatus", "State"]
+
+State = Literal["deferred", "queued", "in_progress", "succeeded", "failed", "aborted"]
+TERMINAL: frozenset[State] = frozenset({"succeeded", "failed", "aborted"})
+
+
+class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a job now.
+
+    Attributes:
+        attempt: the latest attempt, 0 before the first.
+        result_available: whether its result can be read.
+        progress: the latest progress it reported, if any.
+        event_id: the newest event of the stream at this moment: following from here misses nothing.
+    """
+
+    task_id: str
+    status: State
+    task_name: str | None
+    queue_type: str | None
+    attempt: int
+    result_available: bool
+    error: ErrorSummary | None
+    progress: dict[str, Any] | None
+    enqueue_time: datetime | None
+    start_time: datetime | None
+    finish_time: datetime | None
+    event_id: str
+
+
+class JobResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A job's result: ``result`` once it succeeded, ``error`` once it failed or was aborted, neither before."""
+
+    task_id: str
+    status: State
+    result: Any = UNSET
+    error: ErrorSummary | UnsetType = UNSET
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job has ended."""
+        return self.status in TERMINAL
+
+
+class QueueStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A queue now.
+
+    Attributes:
+        message: ``ready``, ``worker offline`` or ``no tasks defined``.
+        oldest_age_ms: how long the oldest queued job has been due; 0 when none is.
+        worker_health: what the latest worker wrote of itself, as arq writes it.
+    """
+
+    name: str
+    message: Literal["ready", "worker offline", "no tasks defined"]
+    tasks: list[str]
+    queued: int
+    in_progress: int
+    deferred: int
+    oldest_age_ms: int
+    worker_health: str | None
+
+
+class Inspector:
+    """Reads what is stored; changes nothing.
+
+    Args:
+        redis: the store.
+        catalog: the queues to look in.
+        scripts: for the counts.
+        accept_pickle: read pickled payloads of trusted producers and workers too.
+    """
+
+    def __init__(
+        self, redis: "Redis[bytes]", catalog: Catalog, scripts: Scripts, *, accept_pickle: bool = False
+    ) -> None:
+        self.redis = redis
+        self.catalog = catalog
+        self.scripts = scripts
+        self.accept_pickle = accept_pickle
+
+    async def status(self, job_id: str) -> JobStatus:
+        """What is known of a job, read in one step.
+
+        Raises:
+            JobNotFound: nothing is.
+            UndecodablePayload: its result was not written by our codec.
+        """
+        queues = list(self.catalog.queues.values())
+        async with self.redis.pipeline(transaction=True) as pipe:
+            pipe.get(keys.result(job_id))
+            pipe.get(keys.job(job_id))
+            pipe.exists(keys.in_progress(job_id))
+            pipe.get(keys.retry(job_id))
+            pipe.xrevrange(keys.EVENTS, count=1)
+            pipe.time()
+            for queue in queues:
+                pipe.zscore(queue.key, job_id)
+            raw_result, raw_job, running, tries, newest, time, *scores = await pipe.execute()
+        event_id = newest[0][0].decode() if newest else "0-0"
+        if raw_result is not None:
+            return finished(job_id, decode_result(raw_result, accept_pickle=self.accept_pickle), event_id)
+        found = [(queue.name, score) for queue, score in zip(queues, scores, strict=True) if score is not None]
+        if raw_job is None and not found:
+            raise JobNotFound(job_id)
+        job = decode_job(raw_job, accept_pickle=self.accept_pickle) if raw_job is not None else None
+        queue_name, score = found[0] if found else (None, 0.0)
+        is_deferred = score > time[0] * 1000 + time[1] // 1000
+        state: State = "in_progress" if running else "deferred" if is_deferred else "queued"
+        return unfinished(job_id, job, state=state, queue_name=queue_name, attempt=int(tries or 0), event_id=event_id)
+
+    async def result(self, job_id: str) -> JobResult:
+        """A job's result, or its state while it has none.
+
+        Raises:
+            JobNotFound: nothing is known of it.
+            UndecodablePayload: its result was not written by our codec.
+        """
+        raw = await self.redis.get(keys.result(job_id))
+        if raw is None:
+            status = await self.status(job_id)
+            if not status.result_available:
+                return JobResult(task_id=job_id, status=status.status)
+            raw = await self.redis.get(keys.result(job_id))  # it ended between the two reads
+        if raw is None:
+            raise JobNotFound(job_id)
+        payload = decode_result(raw, accept_pickle=self.accept_pickle)
+        if payload.s:
+            return JobResult(task_id=job_id, status="succeeded", result=payload.r)
+        return JobResult(task_id=job_id, status=state_of(payload), error=summary(payload.r))
+
+    async def queue(self, queue: Queue) -> QueueStatus:
+        """A queue's depth and whether its workers are alive."""
+        depth = await self.scripts.depth(queue.key)
+        health = await self.redis.get(keys.health_check(queue.key))
+        return QueueStatus(
+            name=queue.name,
+            message="no tasks defined" if not queue.tasks else "ready" if health else "worker offline",
+            tasks=list(queue.tasks),
+            queued=depth.queued,
+            in_progress=depth.in_progress,
+            deferred=depth.deferred,
+            oldest_age_ms=depth.oldest_age_ms,
+            worker_health=health.decode(errors="replace") if health else None,
+        )
+
+    async def queues(self) -> list[QueueStatus]:
+        """Every queue, in the order of the settings."""
+        return [await self.queue(queue) for queue in self.catalog.queues.values()]
+
+
+def finished(job_id: str, payload: ResultPayload, event_id: str) -> JobStatus:
+    return JobStatus(
+        task_id=job_id,
+        status=state_of(payload),
+        task_name=payload.f,
+        queue_type=keys.queue_name(payload.q) if payload.q else None,
+        attempt=payload.t or 0,
+        result_available=True,
+        error=None if payload.s else summary(payload.r),
+        progress=None,
+        enqueue_time=instant(payload.et),
+        start_time=instant(payload.st),
+        finish_time=instant(payload.ft),
+        event_id=event_id,
+    )
+
+
+def unfinished(
+    job_id: str, job: JobPayload | None, *, state: State, queue_name: str | None, attempt: int, event_id: str
+) -> JobStatus:
+    return JobStatus(
+        task_id=job_id,
+        status=state,
+        task_name=job.f if job else None,
+        queue_type=queue_name,
+        attempt=attempt,
+        result_available=False,
+        error=None,
+        progress=None,
+        enqueue_time=instant(job.et) if job else None,
+        start_time=None,
+        finish_time=None,
+        event_id=event_id,
+    )
+
+
+def state_of(payload: ResultPayload) -> State:
+    """arq stores an abort as a failure with a CancelledError."""
+    if payload.s:
+        return "succeeded"
+    return "aborted" if payload.r.type == "CancelledError" else "failed"
+
+
+def summary(failure: Failure) -> ErrorSummary:
+    return ErrorSummary(type=failure.type, message=failure.message)
+
+
+def instant(unix_ms: int) -> datetime:
+    return datetime.fromtimestamp(unix_ms / 1000, UTC)

@@ -1,0 +1,63 @@
+-- Stores jobs: body, queue entry, wake-up and event of each, or nothing of it when its id is taken.
+--
+-- ARGV     [1] event stream cap, entries
+--          then 9 for each job:
+--          id, task, queue name, queue key,
+--          body up to the enqueue time, body after it (the enqueue time is this server's, ms),
+--          delay ms (0: none), due at ms (0: not given), expires after ms (0: never)
+-- RETURNS  [1] now, ms; then for each job: the event's id, or '' when a body or a result of that id exists
+-- EVENTS   job.enqueued, or job.deferred when it is due later
+local FIELDS = 9
+local max_len, now = ARGV[1], now_ms()
+local count = (#ARGV - 1) / FIELDS
+
+if count ~= math.floor(count) then return redis.error_reply('ERR enqueue: not a whole number of jobs') end
+local failure = wrong_type(KEY.EVENTS, 'stream')
+if failure then return failure end
+
+local checked, jobs = {}, {}
+for i = 1, count do
+  local at = 1 + (i - 1) * FIELDS
+  local job = {
+    id = ARGV[at + 1], task = ARGV[at + 2], queue = ARGV[at + 3], queue_key = ARGV[at + 4],
+    head = ARGV[at + 5], tail = ARGV[at + 6],
+    delay = tonumber(ARGV[at + 7]), due_at = tonumber(ARGV[at + 8]), expires = tonumber(ARGV[at + 9]),
+  }
+  if not (job.delay and job.due_at and job.expires) then
+    return redis.error_reply('ERR enqueue: a time of job ' .. i .. ' is not a number')
+  end
+  if not checked[job.queue_key] then
+    failure = wrong_type(job.queue_key, 'zset') or wrong_type(KEY.WAKE .. job.queue, 'list')
+    if failure then return failure end
+    checked[job.queue_key] = true
+  end
+  jobs[i] = job
+end
+
+local reply, woken = { digits(now) }, {}
+for i, job in ipairs(jobs) do
+  local event_id = ''
+  if redis.call('EXISTS', KEY.JOB .. job.id, KEY.RESULT .. job.id) == 0 then
+    local due = math.max(now, job.due_at, now + job.delay)
+    local body = job.head .. digits(now) .. job.tail
+    if job.expires > 0 then
+      redis.call('SET', KEY.JOB .. job.id, body, 'PX', digits(job.expires))
+    else
+      redis.call('SET', KEY.JOB .. job.id, body)
+    end
+    redis.call('ZADD', job.queue_key, digits(due), job.id)
+    event_id = emit(max_len, {
+      kind = due > now and 'job.deferred' or 'job.enqueued', job_id = job.id, queue = job.queue, task = job.task,
+      attempt = '0', at_ms = digits(now), data = '{"due_at_ms":' .. digits(due) .. '}',
+    })
+    woken[job.queue] = true
+  end
+  reply[i + 1] = event_id
+end
+
+for queue in pairs(woken) do
+  local wake = KEY.WAKE .. queue
+  if redis.call('LLEN', wake) < 64 then redis.call('RPUSH', wake, '1') end
+  redis.call('EXPIRE', wake, 60)
+end
+return reply

@@ -1,0 +1,22 @@
+-- Writes events of what a stock arq worker did; changes nothing else.
+--
+-- ARGV     [1] event stream cap, entries
+--          then 8 for each event: kind, job id, queue name, task, attempt, worker, trace, data (JSON object)
+-- RETURNS  the events' ids
+-- EVENTS   as given
+local FIELDS = 8
+local count = (#ARGV - 1) / FIELDS
+
+if count ~= math.floor(count) then return redis.error_reply('ERR report: not a whole number of events') end
+local failure = wrong_type(KEY.EVENTS, 'stream')
+if failure then return failure end
+
+local at_ms, ids = digits(now_ms()), {}
+for i = 1, count do
+  local at = 1 + (i - 1) * FIELDS
+  ids[i] = emit(ARGV[1], {
+    kind = ARGV[at + 1], job_id = ARGV[at + 2], queue = ARGV[at + 3], task = ARGV[at + 4], attempt = ARGV[at + 5],
+    worker = ARGV[at + 6], trace = ARGV[at + 7], data = ARGV[at + 8], at_ms = at_ms,
+  })
+end
+return ids

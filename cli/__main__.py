@@ -1,0 +1,5 @@
+"""``python -m cli`` is ``aegis-tasks``."""
+
+from cli.main import main
+
+main()

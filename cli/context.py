@@ -1,0 +1,67 @@
+"""What every command starts with: the settings, the queues, a connection, and the end of them."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from bridge.aegis_redis import AegisRedis
+from bridge.broker import connect
+from bridge.catalog import Catalog, load_catalog
+from bridge.enqueue import Enqueuer
+from bridge.event_stream import EventStream
+from bridge.inspector import Inspector
+from bridge.scripts import Scripts
+from bridge.settings import Settings, read_settings
+
+__all__ = ["Backend", "open_backend", "run"]
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The store and what is built on it."""
+
+    settings: Settings
+    catalog: Catalog
+    redis: AegisRedis
+    enqueuer: Enqueuer
+    inspector: Inspector
+    events: EventStream
+
+
+@asynccontextmanager
+async def open_backend(settings: Settings | None = None) -> AsyncIterator[Backend]:
+    """An open connection that has answered, closed at the end.
+
+    Raises:
+        ConfigurationError: a setting or a queue is wrong.
+        StoreUnreachable: Redis does not answer.
+    """
+    settings = settings or read_settings()
+    catalog = load_catalog(settings.queues)
+    redis = await connect(settings)
+    try:
+        scripts = Scripts(redis, events_max_len=settings.events_max_len)
+        yield Backend(
+            settings=settings,
+            catalog=catalog,
+            redis=redis,
+            enqueuer=Enqueuer(catalog, scripts),
+            inspector=Inspector(redis, catalog, scripts, accept_pickle=settings.accept_pickle),
+            events=EventStream(redis),
+        )
+    finally:
+        await redis.aclose(close_connection_pool=True)
+
+
+def run(main: Coroutine[Any, Any, Answer]) -> Answer:
+    """Runs a command's coroutine, on uvloop where there is one."""
+    if sys.platform == "win32":
+        return asyncio.run(main)
+    import uvloop
+
+    return uvloop.run(main)

@@ -1,0 +1,77 @@
+"""Waiting for the end of a job, with a sign of life meanwhile."""
+
+import asyncio
+from contextlib import aclosing, nullcontext
+
+from rich.status import Status
+
+from bridge.errors import JobNotFound
+from bridge.events import TERMINAL_KINDS, Event, JobFailed, JobSucceeded
+from bridge.inspector import JobResult
+from cli.context import Backend
+from cli.printing import error_console
+
+__all__ = ["wait_for_result"]
+
+LOOK_EVERY_S = 1.0
+
+
+async def wait_for_result(backend: Backend, job_id: str, *, after: str, timeout_s: float, quiet: bool) -> JobResult:
+    """The job's result as soon as it has ended, or its state when the time is up.
+
+    Args:
+        backend: the store.
+        job_id: the job.
+        after: position in the event stream before which it had not ended.
+        timeout_s: longest wait.
+        quiet: show no progress.
+
+    Raises:
+        JobNotFound: nothing is known of the job.
+    """
+    with nullcontext() if quiet else error_console.status(f"waiting for {job_id}") as display:
+        waiting = [
+            asyncio.create_task(look_until_ended(backend, job_id)),
+            asyncio.create_task(follow_until_ended(backend, job_id, after, display)),
+        ]
+        try:
+            done, _ = await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            return done.pop().result() if done else await backend.inspector.result(job_id)
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def look_until_ended(backend: Backend, job_id: str) -> JobResult:
+    """Some endings under the stock arq command write no event (docs/reference/guarantees.md): this sees them."""
+    while not (result := await backend.inspector.result(job_id)).is_final:
+        await asyncio.sleep(LOOK_EVERY_S)
+    return result
+
+
+async def follow_until_ended(backend: Backend, job_id: str, after: str, display: Status | None) -> JobResult:
+    """Sees the end at once, and that of a job whose result is not kept."""
+    async with aclosing(backend.events.follow(after)) as stream:
+        async for event in stream:
+            if event.job_id != job_id:
+                continue
+            if display is not None:
+                display.update(f"{job_id}: {event.kind.removeprefix('job.')}, attempt {max(event.attempt, 1)}")
+            if event.kind in TERMINAL_KINDS:
+                return await result_after(event, backend)
+    raise AssertionError("following a stream never ends")
+
+
+async def result_after(event: Event, backend: Backend) -> JobResult:
+    """The stored result; without one, what the event tells of it."""
+    try:
+        return await backend.inspector.result(event.job_id)
+    except JobNotFound:
+        match event.read_data():
+            case JobSucceeded(result=result):
+                return JobResult(task_id=event.job_id, status="succeeded", result=result)
+            case JobFailed(error=error):
+                return JobResult(task_id=event.job_id, status="failed", error=error)
+            case _:
+                return JobResult(task_id=event.job_id, status="aborted")

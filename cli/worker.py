@@ -1,0 +1,55 @@
+"""``aegis-tasks worker``: run the jobs of queues."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import watchfiles
+
+from bridge.catalog import Catalog, Queue, load_catalog
+from bridge.errors import ConfigurationError
+from bridge.settings import read_settings
+from cli.context import open_backend, run
+from cli.log import configure_logging
+from workers.run import make_worker, run_workers
+
+__all__ = ["worker"]
+
+
+def worker(
+    queues: Annotated[list[str] | None, typer.Argument(metavar="[QUEUE]...", help="By default every queue.")] = None,
+    burst: Annotated[bool, typer.Option("--burst", help="End once no job is left.")] = False,
+    watch: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", exists=True, file_okay=False, help="Start again when a file in it changes."),
+    ] = None,
+) -> None:
+    """Run the jobs of queues until Ctrl-C, all in one process.
+
+    **Examples:** `aegis-tasks worker`, `aegis-tasks worker load_test --watch workers/`
+    """
+    names = queues or []
+    if watch is not None:
+        command = [sys.executable, "-m", "cli", "worker", *names, *(["--burst"] if burst else [])]
+        watchfiles.run_process(watch, target=shlex.join(command), target_type="command")
+        return
+    configure_logging()
+    run(work(names, is_burst=burst))
+
+
+async def work(names: list[str], *, is_burst: bool) -> None:
+    settings = read_settings()
+    chosen = choose(load_catalog(settings.queues), names)
+    async with open_backend(settings):  # tells at once, in one line, when Redis is away
+        await run_workers([make_worker(queue, burst=is_burst) for queue in chosen])
+
+
+def choose(catalog: Catalog, names: list[str]) -> list[Queue]:
+    """The queues of these names; without names, those that have tasks."""
+    if names:
+        return [catalog.queue(name) for name in names]
+    if with_tasks := [queue for queue in catalog.queues.values() if queue.tasks]:
+        return with_tasks
+    raise ConfigurationError("no queue has tasks defined; AEGIS_QUEUES names the settings classes to load")

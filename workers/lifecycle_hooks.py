@@ -1,0 +1,204 @@
+"""Events for queues that run under the stock ``arq`` command: written after the fact, best effort.
+
+arq's job context has neither the task's name nor the outcome, and some endings call no hook at all
+(``docs/reference/guarantees.md`` lists them). So each function is wrapped: the wrapper reports the
+start and keeps what happened, and the hook that arq calls after the job looks whether the job is
+still in its queue. It is: another attempt follows. It is not: what the wrapper kept is the outcome.
+
+No hook of ours stops a worker, as an exception in a hook would: it is logged and swallowed.
+"""
+
+import asyncio
+import functools
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from time import time
+from typing import Any, Final, ParamSpec
+
+import msgspec
+from arq.utils import to_unix_ms
+from arq.worker import Function, Retry, RetryJob
+
+from bridge import keys
+from bridge.arguments import Signature
+from bridge.codec import describe_exception, encode_value
+from bridge.errors import InvalidArguments
+from bridge.events import (
+    RESULT_LIMIT_BYTES,
+    ErrorSummary,
+    EventData,
+    JobAborted,
+    JobFailed,
+    JobRetrying,
+    JobStarted,
+    JobSucceeded,
+    WorkerStarted,
+    WorkerStopped,
+)
+from bridge.scripts import NewEvent, Scripts
+
+__all__ = ["Reporter", "observe"]
+
+logger = logging.getLogger("aegis.workers")
+
+REPORTER: Final = "aegis_reporter"
+RUN: Final = "aegis_run"
+ARQ_TIMEOUT_MARGIN_S: Final = 5
+"""How much later arq's own timeout comes: ours must come first, because only ours tells a timeout from an abort."""
+
+Context = dict[Any, Any]
+P = ParamSpec("P")
+
+
+@dataclass
+class Run:
+    """One attempt of a job, as its wrapper saw it."""
+
+    task: str
+    queued_ms: int
+    started_at_ms: int = field(default_factory=lambda: round(time() * 1000))
+    error: BaseException | None = None
+    timed_out: bool = False
+    result: bytes = b"null"
+
+    @property
+    def ran_ms(self) -> int:
+        return round(time() * 1000) - self.started_at_ms
+
+
+class Reporter:
+    """Writes the events of one worker.
+
+    Args:
+        scripts: the event stream.
+        queue_key: the queue's zset.
+        max_jobs: jobs the worker runs at a time.
+    """
+
+    def __init__(self, scripts: Scripts, *, queue_key: str, max_jobs: int) -> None:
+        self.scripts = scripts
+        self.queue_key = queue_key
+        self.queue = keys.queue_name(queue_key)
+        self.max_jobs = max_jobs
+        self.worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+
+    async def worker_started(self) -> None:
+        """The worker is there."""
+        await self._report(WorkerStarted(**self._worker()))
+
+    async def worker_stopped(self) -> None:
+        """The worker is going."""
+        await self._report(WorkerStopped(**self._worker()))
+
+    def _worker(self) -> dict[str, Any]:
+        return {"host": socket.gethostname(), "pid": os.getpid(), "queue": self.queue, "max_jobs": self.max_jobs}
+
+    async def job_started(self, ctx: Context, run: Run) -> None:
+        """The worker runs this attempt."""
+        enqueued_at_ms = to_unix_ms(ctx["enqueue_time"])
+        await self._report(JobStarted(enqueued_at_ms=enqueued_at_ms, queued_ms=run.queued_ms), ctx, run)
+
+    async def job_ended(self, ctx: Context, run: Run) -> None:
+        """arq has recorded the end of this attempt: tell which end it was."""
+        score = await ctx["redis"].zscore(self.queue_key, ctx["job_id"])
+        await self._report(outcome(run, ctx["job_id"], due_at_ms=None if score is None else int(score)), ctx, run)
+
+    async def _report(self, data: EventData, ctx: Context | None = None, run: Run | None = None) -> None:
+        await self.scripts.report(
+            [
+                NewEvent(
+                    data=data,
+                    queue=self.queue,
+                    worker=self.worker_id,
+                    job_id=ctx["job_id"] if ctx else "",
+                    attempt=ctx["job_try"] if ctx else 0,
+                    task=run.task if run else "",
+                )
+            ]
+        )
+
+
+def outcome(run: Run, job_id: str, *, due_at_ms: int | None) -> EventData:
+    """The event of an attempt that ended.
+
+    Args:
+        run: what the wrapper saw.
+        job_id: whose attempt it was.
+        due_at_ms: when the job is due again; ``None`` when it has left its queue.
+    """
+    error = run.error
+    if due_at_ms is not None:
+        reason = "interrupted" if isinstance(error, asyncio.CancelledError) else "retry"
+        return JobRetrying(reason=reason, due_at_ms=due_at_ms)  # type: ignore[arg-type]
+    if error is None:
+        if len(run.result) > RESULT_LIMIT_BYTES:
+            url = f"/api/v1/tasks/result/{job_id}"
+            return JobSucceeded(ran_ms=run.ran_ms, queued_ms=run.queued_ms, result_url=url)
+        return JobSucceeded(ran_ms=run.ran_ms, queued_ms=run.queued_ms, result=msgspec.Raw(run.result))
+    if isinstance(error, asyncio.CancelledError):
+        return JobAborted(was="in_progress")
+    failure = describe_exception(error)
+    return JobFailed(
+        reason="timeout" if run.timed_out else "invalid_arguments" if isinstance(error, InvalidArguments) else "error",
+        error=ErrorSummary(type=failure.type, message=failure.message),
+        ran_ms=run.ran_ms,
+    )
+
+
+def observe(function: Function, *, default_timeout_s: float | None) -> Function:
+    """The same arq function, which also converts its arguments to their annotated types and reports its start.
+
+    Args:
+        function: what arq would run.
+        default_timeout_s: the timeout where the function has none of its own.
+
+    Raises:
+        ConfigurationError: its signature cannot be read from JSON.
+    """
+    timeout_s = function.timeout_s if function.timeout_s is not None else default_timeout_s
+    signature = Signature(function.coroutine, task_name=function.name)
+
+    @functools.wraps(function.coroutine)
+    async def run_task(ctx: Context, *args: Any, **kwargs: Any) -> Any:
+        queued_ms = max(0, round(time() * 1000) - max(ctx["score"], to_unix_ms(ctx["enqueue_time"])))
+        run = ctx[RUN] = Run(function.name, queued_ms)
+        if REPORTER in ctx:
+            await quietly(ctx[REPORTER].job_started)(ctx, run)
+        timeout = asyncio.timeout(timeout_s)
+        try:
+            async with timeout:
+                converted_args, converted_kwargs = signature.convert(args, kwargs)
+                result = await function.coroutine(ctx, *converted_args, **converted_kwargs)
+            run.result = encode_value(result)
+        except BaseException as error:
+            run.error = error
+            run.timed_out = timeout.expired()
+            raise
+        return result
+
+    return Function(
+        name=function.name,
+        coroutine=run_task,
+        timeout_s=None if timeout_s is None else timeout_s + ARQ_TIMEOUT_MARGIN_S,
+        keep_result_s=function.keep_result_s,
+        keep_result_forever=function.keep_result_forever,
+        max_tries=function.max_tries,
+    )
+
+
+def quietly(hook: Callable[P, Awaitable[None]]) -> Callable[P, Awaitable[None]]:
+    """The hook, except that its exceptions are logged and swallowed."""
+
+    @functools.wraps(hook)
+    async def call(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            await hook(*args, **kwargs)
+        except Exception:
+            logger.exception("an event could not be written; the worker goes on")
+
+    return call

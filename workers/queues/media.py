@@ -1,0 +1,10 @@
+"""The ``media`` queue: a place for tasks that are yet to be written."""
+
+from workers.worker_settings import queue
+
+
+@queue("media")
+class WorkerSettings:
+    """No tasks defined."""
+
+    functions = []

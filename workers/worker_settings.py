@@ -1,0 +1,155 @@
+"""Makes a plain arq ``WorkerSettings`` class a queue of this project."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from arq.connections import ArqRedis
+from arq.cron import CronJob
+from arq.typing import StartupShutdown
+from arq.utils import to_seconds
+from arq.worker import Function, func
+
+from bridge import keys
+from bridge.aegis_redis import AegisRedis
+from bridge.broker import arq_redis_settings
+from bridge.codec import job_deserializer, job_deserializer_accepting_pickle, job_serializer
+from bridge.errors import ConfigurationError
+from bridge.scripts import Scripts
+from bridge.settings import Settings, read_settings
+from workers.arq_log import hide_arguments
+from workers.lifecycle_hooks import REPORTER, RUN, Context, Reporter, observe, quietly
+
+__all__ = ["queue"]
+
+HEALTH_CHECK_INTERVAL_S: Final = 5
+"""How soon a dead worker shows; arq's default of an hour would call it alive for that long."""
+
+SettingsClass = TypeVar("SettingsClass", bound=type)
+
+
+def queue(name: str, *, settings: Settings | None = None) -> Callable[[SettingsClass], SettingsClass]:
+    """A decorator after which the class runs as this queue, under the stock ``arq`` command and under ours.
+
+    What the class sets itself stays. What it leaves out is filled in: ``queue_name``, ``redis_settings``,
+    our serializers, ``keep_result``, ``max_tries``, ``health_check_interval`` and ``allow_abort_jobs``.
+    Its functions and cron jobs get their arguments as their annotated types, and every start and end is
+    an event. Its own hooks run as before.
+
+    >>> @queue("mail")
+    ... class WorkerSettings:
+    ...     functions = []
+    ...     max_jobs = 15
+    >>> WorkerSettings.queue_name
+    'arq:queue:mail'
+
+    Args:
+        name: the queue's short name.
+        settings: where Redis is and what the defaults are; by default the environment's.
+
+    Raises:
+        SystemExit: the environment has a wrong setting; the text names it. Under the ``arq`` command
+            this is the one line that is shown.
+        ConfigurationError: a function's signature cannot be read from JSON.
+    """
+    chosen = settings or settings_or_exit()
+
+    def decorate(settings_class: SettingsClass) -> SettingsClass:
+        # arq reads the class's own attributes only, so they are set here rather than inherited.
+        own = vars(settings_class)
+        for attribute, value in defaults(name, chosen).items():
+            if attribute not in own:
+                setattr(settings_class, attribute, value)
+        declared = [func(function) for function in own.get("functions", ())]
+        timeout_s = to_seconds(own.get("job_timeout", 300))
+        observed = {
+            "declared_functions": declared,
+            "functions": [observe(function, default_timeout_s=timeout_s) for function in declared],
+            "cron_jobs": [observe_cron(job, timeout_s) for job in own.get("cron_jobs") or ()],
+            "on_startup": startup(own.get("on_startup"), settings_class, chosen),
+            "on_shutdown": shutdown(own.get("on_shutdown")),
+            "after_job_end": job_end(own.get("after_job_end")),
+        }
+        for attribute, value in observed.items():
+            setattr(settings_class, attribute, value)
+        return settings_class
+
+    return decorate
+
+
+def settings_or_exit() -> Settings:
+    try:
+        return read_settings()
+    except ConfigurationError as error:
+        raise SystemExit(f"aegis-tasks: {error}") from None
+
+
+def defaults(name: str, settings: Settings) -> dict[str, Any]:
+    return {
+        "queue_name": keys.queue(name),
+        "redis_settings": arq_redis_settings(settings),
+        "job_serializer": job_serializer,
+        "job_deserializer": job_deserializer_accepting_pickle if settings.accept_pickle else job_deserializer,
+        "keep_result": settings.keep_result_s,
+        "max_tries": settings.max_tries,
+        "health_check_interval": HEALTH_CHECK_INTERVAL_S,
+        "allow_abort_jobs": True,
+        "log_results": False,  # a result is the user's data, and logs are read by others
+    }
+
+
+def observe_cron(job: CronJob, default_timeout_s: float | None) -> CronJob:
+    as_function = Function(
+        job.name, job.coroutine, job.timeout_s, job.keep_result_s, job.keep_result_forever, job.max_tries
+    )
+    observed = observe(as_function, default_timeout_s=default_timeout_s)
+    return dataclasses.replace(job, coroutine=observed.coroutine, timeout_s=observed.timeout_s)
+
+
+def startup(users: StartupShutdown | None, settings_class: type, settings: Settings) -> StartupShutdown:
+    async def on_startup(ctx: Context) -> None:
+        hide_arguments()
+        ctx["redis"] = redis = with_events(ctx["redis"], settings)
+        if users:
+            await users(ctx)
+        own = vars(settings_class)
+        ctx[REPORTER] = Reporter(
+            Scripts(redis, events_max_len=settings.events_max_len),
+            queue_key=own["queue_name"],
+            max_jobs=own.get("max_jobs", 10),
+        )
+        await quietly(ctx[REPORTER].worker_started)()
+
+    return on_startup
+
+
+def with_events(pool: ArqRedis, settings: Settings) -> AegisRedis:
+    """The worker's pool as one whose ``enqueue_job`` writes events too; they share their connections."""
+    redis = AegisRedis(
+        pool_or_conn=pool.connection_pool,
+        job_serializer=pool.job_serializer,
+        job_deserializer=pool.job_deserializer,
+        default_queue_name=pool.default_queue_name,
+    )
+    redis.events_max_len = settings.events_max_len
+    return redis
+
+
+def shutdown(users: StartupShutdown | None) -> StartupShutdown:
+    async def on_shutdown(ctx: Context) -> None:
+        if REPORTER in ctx:
+            await quietly(ctx[REPORTER].worker_stopped)()
+        if users:
+            await users(ctx)
+
+    return on_shutdown
+
+
+def job_end(users: StartupShutdown | None) -> StartupShutdown:
+    async def after_job_end(ctx: Context) -> None:
+        if REPORTER in ctx and RUN in ctx:
+            await quietly(ctx[REPORTER].job_ended)(ctx, ctx[RUN])
+        if users:
+            await users(ctx)
+
+    return after_job_end
