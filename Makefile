@@ -26,8 +26,8 @@ help: ## list the targets
 serve: .runtime ## start everything: Valkey, a worker per queue, the gateway; Ctrl-C stops it
 	@exec $(BIN)/aegis-tasks serve $(ARGS)
 
-dev: .runtime ## the same, and workers reload when their code changes
-	@exec $(BIN)/aegis-tasks serve --watch $(ARGS)
+dev: .runtime ## the same, started again when the code changes
+	@exec $(BIN)/aegis-tasks serve --reload $(ARGS)
 
 worker-test: .runtime ## enqueue one job, then work every queue until it is empty
 	@$(BIN)/aegis-tasks enqueue io_simulation_task --queue load_test

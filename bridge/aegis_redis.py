@@ -1,6 +1,7 @@
 """arq's Redis client, whose ``enqueue_job`` writes the job and its event in one call."""
 
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from arq.connections import ArqRedis
@@ -22,6 +23,11 @@ class AegisRedis(ArqRedis):
 
     events_max_len: int = 1_000_000
 
+    @cached_property
+    def scripts(self) -> Scripts:
+        """The scripts, on this client."""
+        return Scripts(self, events_max_len=self.events_max_len)
+
     async def enqueue_job(
         self,
         function: str,
@@ -29,8 +35,8 @@ class AegisRedis(ArqRedis):
         _job_id: str | None = None,
         _queue_name: str | None = None,
         _defer_until: datetime | None = None,
-        _defer_by: None | int | float | timedelta = None,
-        _expires: None | int | float | timedelta = None,
+        _defer_by: int | float | timedelta | None = None,
+        _expires: int | float | timedelta | None = None,
         _job_try: int | None = None,
         **kwargs: Any,
     ) -> Job | None:
@@ -67,7 +73,7 @@ class AegisRedis(ArqRedis):
             due_at_ms=to_unix_ms(_defer_until) if _defer_until else 0,
             expires_ms=to_ms(_expires) or 0,
         )
-        _, (event_id,) = await Scripts(self, events_max_len=self.events_max_len).enqueue([job])
+        _, (event_id,) = await self.scripts.enqueue([job])
         if not event_id:
             return None
         return Job(job.job_id, redis=self, _queue_name=queue_key, _deserializer=self.job_deserializer)

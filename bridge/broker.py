@@ -123,9 +123,9 @@ def read_url(url: str, database: int) -> RedisSettings:
     try:
         options = dict(parse_url(url))
         options.pop("connection_class", None)
-        named = {FROM_URL.get(name, name): value for name, value in options.items()}
-        tls = {"ssl": True, "ssl_check_hostname": True} if url.startswith("rediss://") else {}
-        return RedisSettings(**{"database": database, **tls, **named})
+        named: dict[str, Any] = {FROM_URL.get(name, name): value for name, value in options.items()}
+        tls: dict[str, Any] = {"ssl": True, "ssl_check_hostname": True} if url.startswith("rediss://") else {}
+        return RedisSettings(**({"database": database} | tls | named))
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"REDIS_URL cannot be read: {error}") from None
 
@@ -139,7 +139,9 @@ def read_sentinel_url(url: str, database: int) -> RedisSettings:
     if not hosts or not master:
         raise ConfigurationError("REDIS_URL: a sentinel URL is sentinel://host:port,host:port/master-name")
     try:
-        sentinels = [(host, int(port or SENTINEL_PORT)) for host, _, port in (h.partition(":") for h in hosts.split(","))]
+        sentinels = [
+            (host, int(port or SENTINEL_PORT)) for host, _, port in (h.partition(":") for h in hosts.split(","))
+        ]
         database = int(parse_qs(parts.query).get("db", [str(database)])[0])
     except ValueError as error:
         raise ConfigurationError(f"REDIS_URL cannot be read: {error}") from None
@@ -162,7 +164,9 @@ def open_at(where: RedisSettings) -> AegisRedis:
         "socket_timeout": SOCKET_TIMEOUT_S,
     }
     if where.sentinel:
-        sentinel = Sentinel(where.host, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=SOCKET_TIMEOUT_S)
+        sentinel = Sentinel(  # type: ignore[no-untyped-call]
+            where.host, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=SOCKET_TIMEOUT_S
+        )
         client: AegisRedis = sentinel.master_for(where.sentinel_master, redis_class=AegisRedis, **common)
         return client
     return AegisRedis(

@@ -17,7 +17,7 @@ from bridge import keys
 from bridge.arguments import Signature
 from bridge.errors import ConfigurationError, InvalidQueueType, InvalidTaskName
 
-__all__ = ["Catalog", "Queue", "Task", "load_catalog", "load_worker_settings"]
+__all__ = ["ARQ_JOB_TIMEOUT_S", "Catalog", "Queue", "Task", "load_catalog", "load_worker_settings"]
 
 ARQ_JOB_TIMEOUT_S: Final = 300
 ARQ_MAX_JOBS: Final = 10

@@ -112,8 +112,7 @@ class Enqueuer:
         """
         now_ms, event_ids = await self.scripts.enqueue(jobs)
         return [
-            describe(job, now_ms, event_id) if event_id else None
-            for job, event_id in zip(jobs, event_ids, strict=True)
+            describe(job, now_ms, event_id) if event_id else None for job, event_id in zip(jobs, event_ids, strict=True)
         ]
 
     def prepare(self, request: TaskRequest, *, strict: bool = True) -> NewJob:

@@ -1,18 +1,16 @@
 """Reading the event stream: history after a cursor, following it, and saying when entries are missing."""
 
 import re
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncGenerator, Collection
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
+from redis.asyncio import Redis
 
 from bridge import keys
 from bridge.errors import InvalidRequest
 from bridge.events import Event, StreamGap, decode_entry, encode_data
-
-if TYPE_CHECKING:
-    from redis.asyncio import Redis
 
 __all__ = ["BEGINNING", "END", "EventFilter", "EventStream", "parse_cursor"]
 
@@ -64,7 +62,9 @@ def parse_cursor(text: str) -> str:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        message = f"{text!r} is no place in the event stream; give an event id, a time such as 2026-01-31T12:00:00Z, 0 or $"
+        message = (
+            f"{text!r} is no place in the event stream; give an event id, a time such as 2026-01-31T12:00:00Z, 0 or $"
+        )
         raise InvalidRequest(message, path="after") from None
     return just_before(int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000))
 
@@ -80,7 +80,7 @@ class EventStream:
         redis: where it is. `follow` keeps one of its connections busy.
     """
 
-    def __init__(self, redis: "Redis[bytes]") -> None:
+    def __init__(self, redis: Redis) -> None:
         self.redis = redis
 
     async def last_id(self) -> str:
@@ -94,7 +94,7 @@ class EventStream:
         events = [decode_entry(entry_id, fields) for entry_id, fields in entries]
         return [*await self._gap(after, events), *events]
 
-    async def backwards(self) -> AsyncIterator[Event]:
+    async def backwards(self) -> AsyncGenerator[Event, None]:
         """Yields the events from the newest to the oldest."""
         before = "+"
         while entries := await self.redis.xrevrange(keys.EVENTS, max=before, count=READ_COUNT):
@@ -102,7 +102,7 @@ class EventStream:
                 yield decode_entry(entry_id, fields)
             before = f"({entries[-1][0].decode()}"
 
-    async def follow(self, after: str = END) -> AsyncIterator[Event]:
+    async def follow(self, after: str = END) -> AsyncGenerator[Event, None]:
         """Yields every event after the cursor, then new ones as they come, for ever.
 
         A lost connection raises; begin again after the last event that was yielded: nothing is missed

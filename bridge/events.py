@@ -221,8 +221,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         Raises:
             UndecodablePayload: it is not what the kind promises.
         """
+        expected: Any = KINDS.get(self.kind, dict[str, Any])
         try:
-            return msgspec.json.decode(self.data, type=KINDS.get(self.kind, dict[str, Any]))
+            data: EventData | dict[str, Any] = msgspec.json.decode(self.data, type=expected)
+            return data
         except msgspec.MsgspecError as error:
             raise UndecodablePayload(f"event {self.id}: the data of a {self.kind}: {error}") from None
 

@@ -1,10 +1,11 @@
 """The read side: a job's status and result, a queue's depth, and whether its workers are alive."""
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
+from redis.asyncio import Redis
 
 from bridge import keys
 from bridge.catalog import Catalog, Queue
@@ -12,9 +13,6 @@ from bridge.codec import Failure, JobPayload, ResultPayload, decode_job, decode_
 from bridge.errors import JobNotFound
 from bridge.events import ErrorSummary
 from bridge.scripts import Scripts
-
-if TYPE_CHECKING:
-    from redis.asyncio import Redis
 
 __all__ = ["Inspector", "JobResult", "JobStatus", "QueueStatus", "State"]
 
@@ -89,9 +87,7 @@ class Inspector:
         accept_pickle: read pickled payloads of trusted producers and workers too.
     """
 
-    def __init__(
-        self, redis: "Redis[bytes]", catalog: Catalog, scripts: Scripts, *, accept_pickle: bool = False
-    ) -> None:
+    def __init__(self, redis: Redis, catalog: Catalog, scripts: Scripts, *, accept_pickle: bool = False) -> None:
         self.redis = redis
         self.catalog = catalog
         self.scripts = scripts

@@ -63,8 +63,11 @@ def queue(name: str) -> str:
 
 
 def queue_name(key: str) -> str:
-    """The short name of a queue: ``system`` for ``arq:queue:system``; a foreign name is its own."""
-    return key.removeprefix(QUEUE_PREFIX)
+    """The short name of a queue's zset: ``system`` for ``arq:queue:system``, ``default`` for arq's own ``arq:queue``.
+
+    A key that follows neither pattern is its own name.
+    """
+    return "default" if key == default_queue_name else key.removeprefix(QUEUE_PREFIX)
 
 
 def job(job_id: str) -> str:

@@ -7,15 +7,13 @@ redis-py loads it and calls again.
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
+from redis.asyncio import Redis
 
 from bridge import keys
 from bridge.events import EventData, encode_data
-
-if TYPE_CHECKING:
-    from redis.asyncio import Redis
 
 __all__ = ["Depth", "NewEvent", "NewJob", "Scripts"]
 
@@ -75,7 +73,7 @@ class Scripts:
         events_max_len: entries that the event stream keeps, approximately.
     """
 
-    def __init__(self, redis: "Redis[bytes]", *, events_max_len: int) -> None:
+    def __init__(self, redis: Redis, *, events_max_len: int) -> None:
         self.events_max_len = events_max_len
         self._enqueue = redis.register_script(source("enqueue"))
         self._report = redis.register_script(source("report"))

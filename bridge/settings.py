@@ -4,7 +4,7 @@ import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from dotenv import dotenv_values
@@ -91,7 +91,9 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         from_file = {name: value for name, value in dotenv_values(".env").items() if value is not None}
         environ = {**from_file, **os.environ}
     refuse_unknown_names(environ)
-    values = {field: parse(name, environ[name]) for name, field in VARIABLES.items() if environ.get(name)}
+    values: dict[str, Any] = {
+        field: parse(name, environ[name]) for name, field in VARIABLES.items() if environ.get(name)
+    }
     return Settings(**values)
 
 

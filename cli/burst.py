@@ -36,7 +36,9 @@ def burst(
     if json:
         print_json(counts)
     else:
-        told = ", ".join(f"{number} {outcome}" for outcome, number in counts.items() if number or outcome == "succeeded")
+        told = ", ".join(
+            f"{number} {outcome}" for outcome, number in counts.items() if number or outcome == "succeeded"
+        )
         console.print(f"{queue}: {told}", style="red" if counts["failed"] else "green", markup=False)
     if counts["failed"]:
         raise typer.Exit(ExitCode.FAILED)

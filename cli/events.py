@@ -1,6 +1,7 @@
 """``aegis-tasks events``: what happened, and what happens now."""
 
 import asyncio
+import contextlib
 from typing import Annotated
 
 import typer
@@ -41,7 +42,8 @@ def events(
     wanted = EventFilter(kinds=kind or (), queue=queue or "", task=task or "", job_id=id or "")
     start = None if after is None else parse_cursor(after)
     if follow:
-        run(show_as_they_come(wanted, start or END, json=json))
+        with contextlib.suppress(KeyboardInterrupt):  # that is how following ends
+            run(show_as_they_come(wanted, start or END, json=json))
     else:
         show(run(read(wanted, start, limit)), json=json)
 
@@ -107,5 +109,3 @@ def show_one(event: Event, *, json: bool) -> None:
         print_json_line(event)
     else:
         console.print(event_line(event))
-
-

@@ -16,7 +16,7 @@ from bridge.errors import (
     StoreUnreachable,
 )
 
-__all__ = ["ExitCode", "exit_code_of"]
+__all__ = ["ExitCode", "exit_code_of", "one_line"]
 
 
 class ExitCode(IntEnum):
@@ -46,3 +46,10 @@ CODES: Final[Mapping[type[BaseException], ExitCode]] = {
 def exit_code_of(error: BaseException) -> ExitCode | None:
     """The code for an error that is no bug of ours; ``None`` for any other."""
     return next((CODES[cls] for cls in type(error).__mro__ if cls in CODES), None)
+
+
+def one_line(error: Exception) -> str:
+    """What to tell the user of an error that has an exit code."""
+    if isinstance(error, AegisError):
+        return str(error)
+    return f"Redis went away: {error}"  # what else has a code is redis-py's

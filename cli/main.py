@@ -1,40 +1,60 @@
-"""The ``aegis-tasks`` command: one function a subcommand, one file a noun."""
+"""The ``aegis-tasks`` command: one file a noun, imported when its command is asked for."""
 
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any, Final
 
 import typer
-
-from bridge.errors import AegisError
-from cli import burst, enqueue, events, gateway, health, jobs, queues, serve, tasks, worker
-from cli.exit_codes import exit_code_of
-from cli.printing import error_console
+import typer.core
+import typer.main
 
 __all__ = ["app", "main"]
 
+COMMANDS: Final = {
+    "serve": "cli.serve",
+    "gateway": "cli.gateway",
+    "worker": "cli.worker",
+    "enqueue": "cli.enqueue",
+    "status": "cli.jobs",
+    "result": "cli.jobs",
+    "burst": "cli.burst",
+    "tasks": "cli.tasks",
+    "queues": "cli.queues",
+    "events": "cli.events",
+    "health": "cli.health",
+}
+"""Command -> the module whose function of that name it is. Importing all of them would cost each half a second."""
+
+
+class CommandsOnDemand(typer.core.TyperGroup):
+    """A group that imports a command's module when the command is used, or described in the help."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of this name, ``None`` if there is none."""
+        if cmd_name not in COMMANDS:
+            return None
+        single = typer.Typer(rich_markup_mode="markdown", context_settings=CONTEXT, add_completion=False)
+        single.command(cmd_name)(getattr(import_module(COMMANDS[cmd_name]), cmd_name))
+        command = typer.main.get_command(single)
+        command.name = cmd_name
+        return command
+
+
+CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
+
 app = typer.Typer(
     name="aegis-tasks",
+    cls=CommandsOnDemand,
     help="Background tasks on arq queues: enqueue them, run them, and watch every change of their state.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=CONTEXT,
 )
-
-for command in (
-    serve.serve,
-    gateway.gateway,
-    worker.worker,
-    enqueue.enqueue,
-    jobs.status,
-    jobs.result,
-    burst.burst,
-    tasks.tasks,
-    queues.queues,
-    events.events,
-    health.health,
-):
-    app.command()(command)
 
 
 @app.callback()
@@ -49,17 +69,13 @@ def main() -> None:
     try:
         app()
     except Exception as error:
+        from cli.exit_codes import exit_code_of, one_line
+
         code = exit_code_of(error)
-        if "--debug" in sys.argv or code is None:
+        if code is None or "--debug" in sys.argv:
             raise
-        error_console.print(f"aegis-tasks: {describe(error)}", style="red", markup=False, soft_wrap=True)
+        typer.secho(f"aegis-tasks: {one_line(error)}", fg="red", err=True)
         sys.exit(code)
-
-
-def describe(error: Exception) -> str:
-    if isinstance(error, AegisError):
-        return str(error)
-    return f"Redis went away: {error}"  # every other error with a code is one of redis-py's
 
 
 if __name__ == "__main__":

@@ -29,8 +29,5 @@ def print_queues(found: list[QueueStatus]) -> None:
     """The queues as a table."""
     print_table(
         ["queue", "state", "tasks", "queued", "running", "deferred", "oldest"],
-        [
-            (q.name, q.message, len(q.tasks), q.queued, q.in_progress, q.deferred, since(q.oldest_age_ms))
-            for q in found
-        ],
+        [(q.name, q.message, len(q.tasks), q.queued, q.in_progress, q.deferred, since(q.oldest_age_ms)) for q in found],
     )

@@ -45,7 +45,7 @@ async def wait_for_result(backend: Backend, job_id: str, *, after: str, timeout_
 
 async def look_until_ended(backend: Backend, job_id: str) -> JobResult:
     """Some endings under the stock arq command write no event (docs/reference/guarantees.md): this sees them."""
-    while not (result := await backend.inspector.result(job_id)).is_final:
+    while not (result := await backend.inspector.result(job_id)).is_final:  # noqa: ASYNC110 - it is in Redis
         await asyncio.sleep(LOOK_EVERY_S)
     return result
 

@@ -16,13 +16,12 @@ import secrets
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import datetime
 from time import time
 from typing import Any, Final, ParamSpec
 
 import msgspec
 from arq.utils import to_unix_ms
-from arq.worker import Function, Retry, RetryJob
+from arq.worker import Function
 
 from bridge import keys
 from bridge.arguments import Signature

@@ -12,12 +12,13 @@ from arq.worker import Worker, create_worker
 from bridge.broker import STORE_AWAY
 from bridge.catalog import Queue
 from bridge.errors import ConfigurationError
+from workers.worker_settings import adopt
 
 __all__ = ["make_worker", "run_workers"]
 
 
 def make_worker(queue: Queue, *, burst: bool = False, redis: ArqRedis | None = None) -> Worker:
-    """arq's worker for a queue, with its settings class as it is.
+    """arq's worker for a queue; a plain settings class is adopted first, as if it were decorated.
 
     Must be called inside the event loop that will run it.
 
@@ -31,8 +32,9 @@ def make_worker(queue: Queue, *, burst: bool = False, redis: ArqRedis | None = N
     """
     if not queue.tasks:
         raise ConfigurationError(f"queue {queue.name!r} has no tasks defined; list functions in {queue.import_path}")
+    settings_class = adopt(queue.settings_class, queue_key=queue.key)
     pool: dict[str, Any] = {} if redis is None else {"redis_pool": redis}
-    return create_worker(queue.settings_class, burst=burst, handle_signals=False, **pool)
+    return create_worker(settings_class, burst=burst, handle_signals=False, **pool)
 
 
 async def run_workers(workers: Sequence[Worker]) -> None:

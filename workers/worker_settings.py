@@ -13,6 +13,7 @@ from arq.worker import Function, func
 from bridge import keys
 from bridge.aegis_redis import AegisRedis
 from bridge.broker import arq_redis_settings
+from bridge.catalog import ARQ_JOB_TIMEOUT_S
 from bridge.codec import job_deserializer, job_deserializer_accepting_pickle, job_serializer
 from bridge.errors import ConfigurationError
 from bridge.scripts import Scripts
@@ -20,7 +21,7 @@ from bridge.settings import Settings, read_settings
 from workers.arq_log import hide_arguments
 from workers.lifecycle_hooks import REPORTER, RUN, Context, Reporter, observe, quietly
 
-__all__ = ["queue"]
+__all__ = ["adopt", "queue"]
 
 HEALTH_CHECK_INTERVAL_S: Final = 5
 """How soon a dead worker shows; arq's default of an hour would call it alive for that long."""
@@ -52,29 +53,43 @@ def queue(name: str, *, settings: Settings | None = None) -> Callable[[SettingsC
             this is the one line that is shown.
         ConfigurationError: a function's signature cannot be read from JSON.
     """
-    chosen = settings or settings_or_exit()
 
     def decorate(settings_class: SettingsClass) -> SettingsClass:
-        # arq reads the class's own attributes only, so they are set here rather than inherited.
-        own = vars(settings_class)
-        for attribute, value in defaults(name, chosen).items():
-            if attribute not in own:
-                setattr(settings_class, attribute, value)
-        declared = [func(function) for function in own.get("functions", ())]
-        timeout_s = to_seconds(own.get("job_timeout", 300))
-        observed = {
-            "declared_functions": declared,
-            "functions": [observe(function, default_timeout_s=timeout_s) for function in declared],
-            "cron_jobs": [observe_cron(job, timeout_s) for job in own.get("cron_jobs") or ()],
-            "on_startup": startup(own.get("on_startup"), settings_class, chosen),
-            "on_shutdown": shutdown(own.get("on_shutdown")),
-            "after_job_end": job_end(own.get("after_job_end")),
-        }
-        for attribute, value in observed.items():
-            setattr(settings_class, attribute, value)
-        return settings_class
+        return adopt(settings_class, queue_key=keys.queue(name), settings=settings)
 
     return decorate
+
+
+def adopt(settings_class: SettingsClass, *, queue_key: str, settings: Settings | None = None) -> SettingsClass:
+    """Does what `queue` says to a class, unless it has been done: for plain arq classes of existing applications.
+
+    Args:
+        settings_class: the class; it is changed, and returned.
+        queue_key: its queue's zset, where it names none itself.
+        settings: as for `queue`.
+
+    Raises:
+        SystemExit, ConfigurationError: as `queue`.
+    """
+    own = vars(settings_class)
+    if "declared_functions" in own:
+        return settings_class
+    chosen = settings or settings_or_exit()
+    declared = [func(function) for function in own.get("functions", ())]
+    timeout_s = to_seconds(own.get("job_timeout", ARQ_JOB_TIMEOUT_S))
+    missing = {name: value for name, value in defaults(queue_key, chosen).items() if name not in own}
+    observed = {
+        "declared_functions": declared,
+        "functions": [observe(function, default_timeout_s=timeout_s) for function in declared],
+        "cron_jobs": [observe_cron(job, timeout_s) for job in own.get("cron_jobs") or ()],
+        "on_startup": startup(own.get("on_startup"), settings_class, chosen),
+        "on_shutdown": shutdown(own.get("on_shutdown")),
+        "after_job_end": job_end(own.get("after_job_end")),
+    }
+    # arq reads the class's own attributes only, so they are set here rather than inherited.
+    for name, value in {**missing, **observed}.items():
+        setattr(settings_class, name, value)
+    return settings_class
 
 
 def settings_or_exit() -> Settings:
@@ -84,9 +99,9 @@ def settings_or_exit() -> Settings:
         raise SystemExit(f"aegis-tasks: {error}") from None
 
 
-def defaults(name: str, settings: Settings) -> dict[str, Any]:
+def defaults(queue_key: str, settings: Settings) -> dict[str, Any]:
     return {
-        "queue_name": keys.queue(name),
+        "queue_name": queue_key,
         "redis_settings": arq_redis_settings(settings),
         "job_serializer": job_serializer,
         "job_deserializer": job_deserializer_accepting_pickle if settings.accept_pickle else job_deserializer,

@@ -8,17 +8,15 @@ from typing import Final
 
 import swagger_ui_bundle
 from litestar import Litestar, Router, get
-from litestar.config.allowed_hosts import AllowedHostsConfig
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
-from litestar.openapi.spec import Components, Schema
 from litestar.response import Redirect
 from litestar.static_files import create_static_files_router
 
 from bridge.aegis_redis import AegisRedis
 from bridge.broker import safe_address
 from bridge.catalog import Catalog
-from bridge.enqueue import Enqueuer, TaskRequest
+from bridge.enqueue import Enqueuer
 from bridge.gateway.health_routes import health_routes
 from bridge.gateway.problems import EXCEPTION_HANDLERS
 from bridge.gateway.task_routes import task_routes

@@ -56,7 +56,7 @@ class DetailedHealth(msgspec.Struct, frozen=True, kw_only=True):
     queues: list[QueueStatus]
 
 
-def health_routes(redis: "Redis[bytes]", inspector: Inspector, *, address: str) -> Router:
+def health_routes(redis: Redis, inspector: Inspector, *, address: str) -> Router:
     """The routes, bound to what they need. ``address`` is where Redis is, without credentials."""
 
     @get("/", summary="Is the process alive?")
@@ -91,7 +91,7 @@ def health_routes(redis: "Redis[bytes]", inspector: Inspector, *, address: str) 
     return Router("/health", route_handlers=[alive, ready, detailed], tags=["health"])
 
 
-async def redis_health(redis: "Redis[bytes]", address: str) -> RedisHealth:
+async def redis_health(redis: Redis, address: str) -> RedisHealth:
     started_s = perf_counter()
     try:
         await redis.ping()

@@ -65,7 +65,7 @@ async def serve_app(app: Any, *, host: str, port: int, stop: asyncio.Event) -> N
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     if not serving.done():
-        server.stop()
+        server.stop()  # type: ignore[no-untyped-call]
     await serving
 
 

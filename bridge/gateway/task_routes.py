@@ -50,8 +50,10 @@ def problem_spec(description: str) -> ResponseSpec:
     return ResponseSpec(Problem, description=description, media_type="application/problem+json")
 
 
-UNREACHABLE = {HTTPStatus.SERVICE_UNAVAILABLE: problem_spec("Redis does not answer now; try again")}
-NOT_FOUND = {HTTPStatus.NOT_FOUND: problem_spec("Nothing is known of this id")}
+UNREACHABLE: dict[int, ResponseSpec] = {
+    HTTPStatus.SERVICE_UNAVAILABLE: problem_spec("Redis does not answer now; try again")
+}
+NOT_FOUND: dict[int, ResponseSpec] = {HTTPStatus.NOT_FOUND: problem_spec("Nothing is known of this id")}
 
 
 @dataclass

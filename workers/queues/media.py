@@ -1,5 +1,7 @@
 """The ``media`` queue: a place for tasks that are yet to be written."""
 
+from arq.worker import Function
+
 from workers.worker_settings import queue
 
 
@@ -7,4 +9,4 @@ from workers.worker_settings import queue
 class WorkerSettings:
     """No tasks defined."""
 
-    functions = []
+    functions: list[Function] = []
