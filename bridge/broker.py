@@ -59,7 +59,12 @@ def open_redis(settings: Settings) -> AegisRedis:
         ConfigurationError: the URL cannot be read.
         StoreUnreachable: the embedded Valkey does not start.
     """
-    client = open_in_memory() if is_in_memory(settings) else open_at(resolve(settings))
+    if is_in_memory(settings):
+        from bridge.in_memory_redis import open_in_memory  # loading fakeredis takes longer than most commands
+
+        client = open_in_memory()
+    else:
+        client = open_at(resolve(settings))
     client.events_max_len = settings.events_max_len
     client.job_serializer = job_serializer
     client.job_deserializer = job_deserializer_accepting_pickle if settings.accept_pickle else job_deserializer
@@ -181,17 +186,3 @@ def open_at(where: RedisSettings) -> AegisRedis:
         ssl_check_hostname=where.ssl_check_hostname,
         **common,
     )
-
-
-def open_in_memory() -> AegisRedis:
-    from fakeredis import FakeAsyncRedis
-
-    return AegisRedis(pool_or_conn=FakeAsyncRedis(server=in_memory_server()).connection_pool)
-
-
-@cache
-def in_memory_server() -> Any:
-    """One fakeredis server for the whole process, so that gateway and workers in it share their jobs."""
-    from fakeredis import FakeServer
-
-    return FakeServer()

@@ -136,7 +136,7 @@ def load_worker_settings(import_path: str) -> type:
         sys.path.append(folder)
     try:
         found = import_attribute(import_path)
-    except ImportError as error:
+    except (ImportError, ValueError) as error:
         raise ConfigurationError(f"AEGIS_QUEUES: {import_path} cannot be imported: {error}") from error
     settings_class = getattr(found, "WorkerSettings", found)
     if not isinstance(settings_class, type):

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -93,7 +94,8 @@ def stop(data_dir: Path, *, timeout_s: float = 5.0) -> bool:
         if not take_over(server_lock, folder / SERVER_PID, timeout_s):
             return False
         if keeper := keepers.pop(folder, None):
-            keeper.wait()
+            with suppress(subprocess.TimeoutExpired):  # of a folder that has been removed and made anew
+                keeper.wait(timeout_s)
     return True
 
 
@@ -153,7 +155,9 @@ def become_user(folder: Path) -> bool:
     if lock := memberships.get(folder):
         if lock.is_at(path):
             return True
-        release(folder)  # somebody has removed the folder; what we used was its server
+        # Somebody has removed the folder. Its server and keeper go on for those who still use it, without a name.
+        release(folder)
+        keepers.pop(folder, None)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = FileLock(path)

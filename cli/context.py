@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from bridge.aegis_redis import AegisRedis
-from bridge.broker import connect
+from bridge.broker import connect, is_in_memory
 from bridge.catalog import Catalog, load_catalog
 from bridge.enqueue import Enqueuer
+from bridge.errors import ConfigurationError
 from bridge.event_stream import EventStream
 from bridge.inspector import Inspector
 from bridge.scripts import Scripts
@@ -38,10 +39,14 @@ async def open_backend(settings: Settings | None = None) -> AsyncIterator[Backen
     """An open connection that has answered, closed at the end.
 
     Raises:
-        ConfigurationError: a setting or a queue is wrong.
+        ConfigurationError: a setting or a queue is wrong, or the store is inside another process.
         StoreUnreachable: Redis does not answer.
     """
     settings = settings or read_settings()
+    if is_in_memory(settings):
+        raise ConfigurationError(
+            "REDIS_URL=memory:// lives inside `aegis-tasks serve`: use its HTTP address, or another REDIS_URL"
+        )
     catalog = load_catalog(settings.queues)
     redis = await connect(settings)
     try:

@@ -30,7 +30,7 @@ def status(id: JobId, json: Json = False) -> None:
     for name, value in msgspec.structs.asdict(found).items():
         if value is not None:
             style = STATE_STYLES.get(str(value), "") if name == "status" else ""
-            console.print(f"{name.replace('_', ' '):<17}{shown(value)}", style=style, markup=False)
+            console.print(f"{name.replace('_', ' '):<17}{shown(value)}", style=style, markup=False, soft_wrap=True)
 
 
 def shown(value: Any) -> str:
@@ -70,7 +70,7 @@ def print_result(found: JobResult, *, json: bool) -> None:
     if json:
         print_json(found)
     elif found.error is not UNSET:
-        console.print(f"{found.status}: {shown(found.error)}", style="red", markup=False)
+        console.print(f"{found.status}: {shown(found.error)}", style="red", markup=False, soft_wrap=True)
     elif found.status == "succeeded":
         print_json(found.result)
     else:

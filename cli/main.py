@@ -66,6 +66,9 @@ def options(
 
 def main() -> None:
     """Runs the command and turns its errors into one line and an exit code."""
+    if not all(map(is_text, sys.argv)):
+        typer.secho("aegis-tasks: an argument is not valid UTF-8", fg="red", err=True)
+        sys.exit(2)
     try:
         app()
     except Exception as error:
@@ -76,6 +79,15 @@ def main() -> None:
             raise
         typer.secho(f"aegis-tasks: {one_line(error)}", fg="red", err=True)
         sys.exit(code)
+
+
+def is_text(argument: str) -> bool:
+    """Whether the shell's bytes could be decoded."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ __all__ = [
 # Rich leaves out colours and cursor movements by itself when this is no terminal or NO_COLOR is set.
 # A pipe has no width: there, lines are not cut to fit one.
 console: Final = Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
-error_console: Final = Console(stderr=True, highlight=False)
+error_console: Final = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 1000)
 
 STATE_STYLES: Final = {
     "succeeded": "green",

@@ -152,17 +152,25 @@ def welcome(settings: Settings, catalog: Catalog, host: str, port: int) -> None:
         "redis": safe_address(settings),
         "workers": ", ".join(f"{q.name} ({len(q.tasks)} tasks)" for q in catalog.queues.values() if q.tasks),
         "idle": ", ".join(f"{q.name} (no tasks defined)" for q in catalog.queues.values() if not q.tasks),
-        "logs": str(settings.data_dir / "logs"),
+        "logs": "" if is_in_memory(settings) else str(settings.data_dir / "logs"),
     }
     console.print("aegis-tasks is ready", style="bold green")
     for name, value in rows.items():
         if value:
             console.print(f"  {name:<9}{value}", markup=False, soft_wrap=True)
+    console.print("\nNow type, in another terminal:", style="bold")
+    console.print(f"  {next_command(settings, base)}", markup=False, soft_wrap=True)
+    console.print("\nCtrl-C stops everything.", style="dim")
+
+
+def next_command(settings: Settings, base: str) -> str:
+    """What to try first: over HTTP where no other process sees the jobs."""
+    if is_in_memory(settings):
+        body = '{"task_name": "io_simulation_task", "queue_type": "load_test"}'
+        return f"curl -X POST {base}/api/v1/tasks/enqueue -H 'Content-Type: application/json' -d '{body}'"
     command = Path(sys.argv[0])
     shown = os.path.relpath(command) if command.name == "aegis-tasks" else "aegis-tasks"
-    console.print("\nNow type, in another terminal:", style="bold")
-    console.print(f"  {shown} enqueue io_simulation_task --queue load_test --wait", markup=False, soft_wrap=True)
-    console.print("\nCtrl-C stops everything.", style="dim")
+    return f"{shown} enqueue io_simulation_task --queue load_test --wait"
 
 
 async def reload_on_change(supervisor: Supervisor) -> None:

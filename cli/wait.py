@@ -1,7 +1,9 @@
 """Waiting for the end of a job, with a sign of life meanwhile."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import aclosing, nullcontext
+from typing import Any
 
 from rich.status import Status
 
@@ -14,6 +16,7 @@ from cli.printing import error_console
 __all__ = ["wait_for_result"]
 
 LOOK_EVERY_S = 1.0
+CANCEL_EVERY_S = 0.1
 
 
 async def wait_for_result(backend: Backend, job_id: str, *, after: str, timeout_s: float, quiet: bool) -> JobResult:
@@ -38,16 +41,31 @@ async def wait_for_result(backend: Backend, job_id: str, *, after: str, timeout_
             done, _ = await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             return done.pop().result() if done else await backend.inspector.result(job_id)
         finally:
-            for task in waiting:
-                task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+            await end(waiting)
+
+
+async def end(tasks: "Sequence[asyncio.Task[Any]]") -> None:
+    """Cancels until it works: in Python 3.11 the `asyncio.wait_for` inside redis-py may swallow a cancellation."""
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=CANCEL_EVERY_S)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def look_until_ended(backend: Backend, job_id: str) -> JobResult:
     """Some endings under the stock arq command write no event (docs/reference/guarantees.md): this sees them."""
-    while not (result := await backend.inspector.result(job_id)).is_final:  # noqa: ASYNC110 - it is in Redis
+    is_missed = False
+    while True:
+        try:
+            if (result := await backend.inspector.result(job_id)).is_final:
+                return result
+        except JobNotFound:
+            # Where results are not kept, the event of the end comes a moment after the job has gone.
+            if is_missed:
+                raise
+            is_missed = True
         await asyncio.sleep(LOOK_EVERY_S)
-    return result
 
 
 async def follow_until_ended(backend: Backend, job_id: str, after: str, display: Status | None) -> JobResult:

@@ -166,10 +166,10 @@ def observe(function: Function, *, default_timeout_s: float | None) -> Function:
     async def run_task(ctx: Context, *args: Any, **kwargs: Any) -> Any:
         queued_ms = max(0, round(time() * 1000) - max(ctx["score"], to_unix_ms(ctx["enqueue_time"])))
         run = ctx[RUN] = Run(function.name, queued_ms)
-        if REPORTER in ctx:
-            await quietly(ctx[REPORTER].job_started)(ctx, run)
         timeout = asyncio.timeout(timeout_s)
         try:
+            if REPORTER in ctx:
+                await quietly(ctx[REPORTER].job_started)(ctx, run)
             async with timeout:
                 converted_args, converted_kwargs = signature.convert(args, kwargs)
                 result = await function.coroutine(ctx, *converted_args, **converted_kwargs)

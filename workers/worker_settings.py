@@ -41,8 +41,8 @@ def queue(name: str, *, settings: Settings | None = None) -> Callable[[SettingsC
     ... class WorkerSettings:
     ...     functions = []
     ...     max_jobs = 15
-    >>> WorkerSettings.queue_name
-    'arq:queue:mail'
+    >>> WorkerSettings.queue_name == keys.queue("mail")
+    True
 
     Args:
         name: the queue's short name.
@@ -140,6 +140,8 @@ def startup(users: StartupShutdown | None, settings_class: type, settings: Setti
 
 def with_events(pool: ArqRedis, settings: Settings) -> AegisRedis:
     """The worker's pool as one whose ``enqueue_job`` writes events too; they share their connections."""
+    if isinstance(pool, AegisRedis):
+        return pool
     redis = AegisRedis(
         pool_or_conn=pool.connection_pool,
         job_serializer=pool.job_serializer,

@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import swagger_ui_bundle
-from litestar import Litestar, Router, get
+from litestar import Litestar, Request, Router, get
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.response import Redirect
@@ -62,6 +62,7 @@ def create_app(settings: Settings, catalog: Catalog, redis: AegisRedis) -> Lites
         lifespan=[close_redis],
         request_max_body_size=settings.max_body_bytes,
         openapi_config=openapi(),
+        logging_config=None,  # the entry points configure logging
     )
 
 
@@ -76,16 +77,25 @@ def swagger_assets() -> Path:
     return Path(swagger_ui_bundle.swagger_ui_path)
 
 
+class DocsPage(SwaggerRenderPlugin):
+    """Swagger UI 4, the newest there is a bundle of, refuses OpenAPI 3.1, but shows what we use of it."""
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        """The page, which calls the document one of OpenAPI 3.0."""
+        return super().render(request, {**openapi_schema, "openapi": "3.0.3"})
+
+
 def openapi() -> OpenAPIConfig:
     return OpenAPIConfig(
         title="aegis-tasks",
         version=version("aegis-tasks"),
         path="/schema",
         render_plugins=[
-            SwaggerRenderPlugin(
+            DocsPage(
                 js_url=f"{SWAGGER_ASSETS_PATH}/swagger-ui-bundle.js",
                 css_url=f"{SWAGGER_ASSETS_PATH}/swagger-ui.css",
                 standalone_preset_js_url=f"{SWAGGER_ASSETS_PATH}/swagger-ui-standalone-preset.js",
+                favicon=f'<link rel="icon" type="image/png" href="{SWAGGER_ASSETS_PATH}/favicon-32x32.png">',
             ),
             JsonRenderPlugin(),
         ],

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 from litestar import Response, Router, get
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from bridge.broker import STORE_AWAY
 from bridge.inspector import Inspector, QueueStatus
@@ -96,15 +97,24 @@ async def redis_health(redis: Redis, address: str) -> RedisHealth:
     try:
         await redis.ping()
         ping_ms = (perf_counter() - started_s) * 1000
-        info: dict[str, Any] = await redis.info()
+        info = await describe_server(redis)
     except (*STORE_AWAY, OSError) as error:
         return RedisHealth(address=address, reachable=False, reason=str(error) or type(error).__name__)
     return RedisHealth(
         address=address,
         reachable=True,
         ping_ms=round(ping_ms, 3),
-        version=str(info.get("valkey_version") or info.get("redis_version")),
+        version=info.get("valkey_version") or info.get("redis_version"),
         used_memory_bytes=info.get("used_memory"),
         connected_clients=info.get("connected_clients"),
-        append_only_file=bool(info.get("aof_enabled")),
+        append_only_file=bool(info["aof_enabled"]) if "aof_enabled" in info else None,
     )
+
+
+async def describe_server(redis: Redis) -> dict[str, Any]:
+    """INFO; empty where the user of the connection may not ask for it."""
+    try:
+        info: dict[str, Any] = await redis.info()
+    except ResponseError:
+        return {}
+    return info

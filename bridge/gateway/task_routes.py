@@ -2,16 +2,18 @@
 
 from dataclasses import dataclass
 from http import HTTPStatus
+from inspect import getdoc
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from litestar import Request, Response, Router, get, post
 from litestar.exceptions import ClientException
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import OpenAPIMediaType, Operation, Reference, RequestBody
+from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
 
 from bridge.catalog import Catalog, Task
-from bridge.enqueue import Enqueued, Enqueuer, parse_request
+from bridge.enqueue import Enqueued, Enqueuer, TaskRequest, parse_request
 from bridge.errors import RequestTooLarge, UnsupportedMediaType
 from bridge.gateway.problems import Problem
 from bridge.inspector import Inspector, JobResult, JobStatus
@@ -53,7 +55,21 @@ def problem_spec(description: str) -> ResponseSpec:
 UNREACHABLE: dict[int, ResponseSpec] = {
     HTTPStatus.SERVICE_UNAVAILABLE: problem_spec("Redis does not answer now; try again")
 }
-NOT_FOUND: dict[int, ResponseSpec] = {HTTPStatus.NOT_FOUND: problem_spec("Nothing is known of this id")}
+NOT_READ: dict[int, ResponseSpec] = {
+    HTTPStatus.BAD_REQUEST: problem_spec("The id cannot be read"),
+    HTTPStatus.NOT_FOUND: problem_spec("Nothing is known of this id"),
+    HTTPStatus.BAD_GATEWAY: problem_spec("What is stored under this id was not written by our codec"),
+    **UNREACHABLE,
+}
+
+
+class TaskRequestSchema(Schema):
+    """The JSON Schema of `TaskRequest`, complete in itself."""
+
+    def to_schema(self) -> dict[str, Any]:
+        """The schema as msgspec sees it."""
+        _, components = msgspec.json.schema_components([TaskRequest])
+        return {**components["TaskRequest"], "description": getdoc(TaskRequest)}
 
 
 @dataclass
@@ -62,9 +78,8 @@ class EnqueueOperation(Operation):
 
     def __post_init__(self) -> None:
         example = {"task_name": "io_simulation_task", "queue_type": "load_test", "kwargs": {"delay_ms": 50}}
-        schema = Reference(ref="#/components/schemas/TaskRequest")
         self.request_body = RequestBody(
-            content={"application/json": OpenAPIMediaType(schema=schema, example=example)}, required=True
+            content={"application/json": OpenAPIMediaType(schema=TaskRequestSchema(), example=example)}, required=True
         )
 
 
@@ -98,9 +113,10 @@ def task_routes(catalog: Catalog, enqueuer: Enqueuer, inspector: Inspector, *, m
         """Checks the arguments against the task's signature and stores the job, with its event, in Redis."""
         body = await read_json_body(request, max_body_bytes)
         enqueued = await enqueuer.enqueue(parse_request(body))
-        return Response(enqueued, headers={"Location": f"{PATH}/status/{enqueued.task_id}"})
+        location = f"{PATH}/status/{quote(enqueued.task_id, safe='')}"
+        return Response(enqueued, headers={"Location": location})
 
-    @get("/status/{task_id:str}", summary="A job's status", responses={**NOT_FOUND, **UNREACHABLE})
+    @get("/status/{task_id:str}", summary="A job's status", responses=NOT_READ)
     async def status(task_id: str) -> JobStatus:
         """What is known of a job now, and the event id from which to follow it."""
         return await inspector.status(task_id)
@@ -108,11 +124,7 @@ def task_routes(catalog: Catalog, enqueuer: Enqueuer, inspector: Inspector, *, m
     @get(
         "/result/{task_id:str}",
         summary="A job's result",
-        responses={
-            HTTPStatus.ACCEPTED: ResponseSpec(JobResult, description="Not finished yet"),
-            **NOT_FOUND,
-            **UNREACHABLE,
-        },
+        responses={HTTPStatus.ACCEPTED: ResponseSpec(JobResult, description="Not finished yet"), **NOT_READ},
     )
     async def result(task_id: str) -> Response[JobResult]:
         """The return value or the error of a job that has ended; 202 with its status before."""

@@ -240,6 +240,25 @@ def test_killed_keeper_takes_its_server_along_and_the_next_one_starts(folder: Pa
     assert read(ensure_running(folder)) == b"hello"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs an inherited lock")
+def test_no_server_starts_while_one_without_a_keeper_has_the_data_open(folder: Path) -> None:
+    put(ensure_running(folder), "hello")
+    keeper_pid, server_pid = pid_in(folder / "keeper.pid"), pid_in(folder / "valkey.pid")
+    os.kill(server_pid, signal.SIGSTOP)
+    try:
+        os.kill(keeper_pid, signal.SIGKILL)
+        wait_until(lambda: is_free(folder / "keeper.lock"))
+
+        with pytest.raises(StoreUnreachable):
+            ensure_running(folder, timeout_s=0.5)
+
+        assert not is_free(folder / "server.lock")
+        assert psutil.pid_exists(server_pid)
+    finally:
+        os.kill(server_pid, signal.SIGCONT)
+    assert read(ensure_running(folder)) == b"hello"
+
+
 def test_server_that_outlived_its_keeper_is_ended_before_the_next_starts(
     folder: Path, start: Callable[[str, Path], Process]
 ) -> None:
@@ -374,25 +393,21 @@ def test_data_folder_and_secrets_are_private(folder: Path) -> None:
         assert password not in " ".join(process.cmdline())
 
 
-def test_data_folder_that_was_removed_is_made_anew(folder: Path) -> None:
-    ensure_running(folder)
-    old_keeper_pid = pid_in(folder / "keeper.pid")
+def test_data_folder_that_was_removed_is_made_anew(folder: Path, start: Callable[[str, Path], Process]) -> None:
+    old_url = ensure_running(folder)
+    other_user = start(USER, folder)
+    assert told(other_user) == old_url
     shutil.rmtree(folder)
 
     url = ensure_running(folder)
 
     put(url, "hello")
-    old_keeper = embedded_valkey.keepers[folder]
-    assert old_keeper.pid != old_keeper_pid
-    wait_until(lambda: not psutil.pid_exists(old_keeper_pid) or is_zombie(old_keeper_pid))
+    assert url != old_url
+    assert valkey_keeper.is_answering(old_url)
+    other_user.communicate()
+    wait_until(lambda: not valkey_keeper.is_answering(old_url))
     assert ensure_running(folder) == url
-
-
-def is_zombie(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
+    assert read(url) == b"hello"
 
 
 def test_data_folder_that_cannot_be_used_is_a_configuration_error(tmp_path: Path) -> None:

@@ -32,18 +32,19 @@ async def test_check_reads_the_machine(redis: Redis) -> None:
     assert health.warnings == []
 
 
-async def test_check_reads_the_server(valkey: Redis) -> None:
-    await valkey.set("key", "x" * 10_000)
-    health = await check(valkey)
+async def test_check_reads_the_server(redis: Redis) -> None:
+    await redis.set("key", "x" * 10_000, ex=60)
+    health = await check(redis)
 
-    facts = await valkey.info()
+    facts = await redis.info()
     assert health.redis.reachable
     assert health.redis.ping_ms is not None
     assert health.redis.ping_ms > 0
     assert (health.redis.server, health.redis.version) == ("valkey", facts["valkey_version"])
     assert health.redis.used_memory_bytes is not None
     assert health.redis.used_memory_bytes > 10_000
-    assert health.redis.connected_clients == facts["connected_clients"] == 1
+    assert health.redis.connected_clients is not None
+    assert health.redis.connected_clients >= 1
     assert health.redis.error is None
 
 
@@ -89,9 +90,13 @@ async def test_a_redis_that_hangs_is_given_up_after_the_timeout() -> None:
     assert health.ran_ms < 4_000
 
 
-async def test_a_server_that_refuses_to_describe_itself_is_still_reachable(valkey: Redis) -> None:
-    await valkey.acl_setuser("default", enabled=True, nopass=True, commands=["-info"])
-    health = await check(valkey)
+async def test_a_server_that_refuses_to_describe_itself_is_still_reachable(redis: Redis, valkey_url: str) -> None:
+    await redis.acl_setuser("no-info", enabled=True, nopass=True, commands=["+@all", "-info"])
+    try:
+        async with Redis.from_url(valkey_url, username="no-info", password="") as limited:
+            health = await check(limited)
+    finally:
+        await redis.acl_deluser("no-info")
     assert health.redis.reachable
     assert health.redis.version is None
     assert health.redis.error is not None
