@@ -73,7 +73,9 @@ async def empty_store(settings: Settings) -> AsyncIterator[AegisRedis]:
 
 async def unknown_keys(client: AegisRedis) -> list[str]:
     """Keys that `bridge.keys` does not list and that never expire: what a run must not leave behind."""
-    listed = tuple(name for name in vars(keys).values() if isinstance(name, str) and name.startswith(("arq:", "aegis:")))
+    listed = tuple(
+        name for name in vars(keys).values() if isinstance(name, str) and name.startswith(("arq:", "aegis:"))
+    )
     names = [name.decode() async for name in client.scan_iter()]
     return [name for name in names if not name.startswith(listed) and await client.pttl(name) < 0]
 

@@ -51,14 +51,15 @@ async def run_workers(workers: Sequence[Worker]) -> None:
     """
     running = {asyncio.create_task(worker.async_run()): worker for worker in workers}
     all_done = asyncio.gather(*running)
-    try:
-        with stop_signals() as stop:
-            stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait({all_done, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        stopping.cancel()
-        await asyncio.gather(*(end(worker, task) for task, worker in running.items()))
-        outcomes = await asyncio.gather(all_done, *running, return_exceptions=True)
+    with stop_signals() as stop:
+        stopping = asyncio.create_task(stop.wait())
+        either: list[asyncio.Future[Any]] = [all_done, stopping]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            await asyncio.gather(*(end(worker, task) for task, worker in running.items()))
+            outcomes = await asyncio.gather(all_done, *running, return_exceptions=True)
     for outcome in outcomes:
         if isinstance(outcome, Exception):
             raise outcome

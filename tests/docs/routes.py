@@ -1,8 +1,7 @@
 """The gateway's routes."""
 
 from functools import cache
-
-from litestar.routes import HTTPRoute
+from typing import Any
 
 from bridge.broker import open_redis
 from bridge.catalog import load_catalog
@@ -17,10 +16,10 @@ def routes() -> set[tuple[str, str]]:
     """Method and path of each; ``OPTIONS`` and ``HEAD`` are the framework's."""
     settings = Settings(redis_url="memory://")
     app = create_app(settings, load_catalog(settings.queues), open_redis(settings))
+    every: list[Any] = app.routes
     return {
         (str(method), route.path_format)
-        for route in app.routes
-        if isinstance(route, HTTPRoute)
-        for method in route.http_methods
+        for route in every
+        for method in route.methods
         if method not in {"OPTIONS", "HEAD"}
     }

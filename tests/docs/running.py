@@ -1,15 +1,19 @@
-"""A worker that runs inside a test."""
+"""A worker, and a gateway, that run inside a test."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
 
 from bridge.broker import open_redis
-from bridge.catalog import Queue
+from bridge.catalog import Catalog, Queue
+from bridge.gateway.app import create_app
 from bridge.settings import Settings
 from workers.run import make_worker, run_workers
 
-__all__ = ["running_worker"]
+__all__ = ["gateway_client", "running_worker"]
 
 
 @asynccontextmanager
@@ -23,3 +27,14 @@ async def running_worker(queue: Queue, settings: Settings) -> AsyncIterator[None
     finally:
         working.cancel()
         await asyncio.gather(working, return_exceptions=True)
+
+
+@asynccontextmanager
+async def gateway_client(settings: Settings, catalog: Catalog) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a gateway, without a socket in between."""
+    redis = open_redis(settings)
+    app: Any = create_app(settings, catalog, redis)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        yield client
+    await redis.aclose(close_connection_pool=True)

@@ -33,17 +33,11 @@ def table_below(heading: str) -> Table:
 def names_of(parameter: Any) -> tuple[str, ...]:
     if parameter.param_type_name == "argument":
         return (NAMES_OF_ARGUMENTS.get(parameter.name, parameter.name.upper()),)
-    return tuple(
-        sorted(
-            parameter.opts,
-            reverse=False,
-            key=len,
-        )[::-1]
-    )
+    return tuple(parameter.opts)
 
 
 def default_of(parameter: Any) -> str:
-    return "" if parameter.default in (None, False) else str(parameter.default)
+    return "" if parameter.default is None or parameter.default is False else str(parameter.default)
 
 
 def test_exit_codes_are_those_of_the_code() -> None:

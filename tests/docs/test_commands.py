@@ -5,6 +5,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -74,7 +75,7 @@ def check_our_command(words: list[str]) -> None:
 
 
 def check_request(words: list[str]) -> None:
-    options = dict(zip(words, words[1:], strict=False))
+    options = dict(pairwise(words))
     (url,) = [word for word in words if word.startswith("http")]
     method = options.get("-X", "GET")
     place = urlsplit(url)

@@ -10,19 +10,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
 import pytest
 from redis.asyncio import Redis
 
 from bridge.aegis_redis import AegisRedis
-from bridge.broker import open_redis
 from bridge.catalog import Catalog, load_catalog
 from bridge.errors import InvalidArguments
-from bridge.gateway.app import create_app
 from bridge.settings import Settings
 from cli.serve import welcome
 from tests.docs.pages import PAGES, ROOT, Block, read_page
-from tests.docs.running import running_worker
+from tests.docs.running import gateway_client, running_worker
 from workers import pools
 
 EXAMPLES: Final = ROOT / "docs/examples"
@@ -127,11 +124,8 @@ async def test_wrong_argument_gets_the_answer_of_the_guide(settings: Settings, m
     page = read_page(ROOT / "docs/guides/adding-a-task.md")
     (request,) = [block.text for block in page.blocks if block.text.startswith("curl")]
     (answer,) = [block.text for block in page.blocks if block.language == "json"]
-    redis = open_redis(settings)
-    transport = httpx.ASGITransport(create_app(settings, mail, redis))
-    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as gateway:
+    async with gateway_client(settings, mail) as gateway:
         got = await gateway.post("/api/v1/tasks/enqueue", json=json.loads(request.split("'")[1]))
-    await redis.aclose(close_connection_pool=True)
     assert got.json() == json.loads(answer)
 
 

@@ -8,13 +8,12 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from bridge.broker import open_redis
 from bridge.catalog import Catalog
-from bridge.gateway.app import create_app
 from bridge.gateway.problems import STATUSES, Problem
 from bridge.settings import Settings
 from tests.docs.pages import ROOT, plain, read_page
 from tests.docs.routes import routes
+from tests.docs.running import gateway_client
 
 PAGE: Final = read_page(ROOT / "docs/reference/http.md")
 PROBLEMS: Final = {plain(row["code"]): row for row in PAGE.table("code", "status", "when", "carries").rows}
@@ -56,16 +55,8 @@ def test_what_a_problem_carries_is_a_field_of_it() -> None:
 async def gateway(catalog: Catalog) -> AsyncIterator[httpx.AsyncClient]:
     """A gateway on a Redis inside this process."""
     settings = Settings(redis_url="memory://", max_body_bytes=10_000)
-    async for client in serving(settings, catalog):
+    async with gateway_client(settings, catalog) as client:
         yield client
-
-
-async def serving(settings: Settings, catalog: Catalog) -> AsyncIterator[httpx.AsyncClient]:
-    redis = open_redis(settings)
-    transport = httpx.ASGITransport(create_app(settings, catalog, redis), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
-        yield client
-    await redis.aclose(close_connection_pool=True)
 
 
 REFUSED: Final[dict[str, list[dict[str, Any]]]] = {
@@ -109,7 +100,7 @@ async def test_unknown_id_gets_the_documented_problem(gateway: httpx.AsyncClient
 
 
 async def test_absent_redis_gets_the_documented_problem(catalog: Catalog) -> None:
-    async for gateway in serving(Settings(redis_url="redis://127.0.0.1:1"), catalog):
+    async with gateway_client(Settings(redis_url="redis://127.0.0.1:1"), catalog) as gateway:
         answer = await gateway.post(ENQUEUE, json={"task_name": "io_simulation_task"})
         assert_is_documented(answer, "store_unreachable")
         assert answer.headers["Retry-After"].isdigit()

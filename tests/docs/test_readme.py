@@ -25,7 +25,7 @@ curl http://localhost:8000/api/v1/tasks/status/{task_id}
 .venv/bin/aegis-tasks enqueue io_simulation_task --queue load_test --wait
 .venv/bin/aegis-tasks enqueue cpu_intensive_task --queue load_test && .venv/bin/aegis-tasks burst load_test
 .venv/bin/aegis-tasks events --follow
-""".splitlines()
+""".splitlines()  # noqa: E501
 
 
 def shell_lines() -> list[str]:

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from itertools import pairwise
 from typing import Final
 
 from bridge import keys
@@ -19,14 +20,14 @@ ROWS: Final = {plain(row["key"]): row for row in TABLE.rows}
 
 def test_table_has_every_key_of_the_code_with_its_type() -> None:
     told = {key.partition("<")[0]: row["type"] for key, row in ROWS.items() if not key.endswith("health-check")}
-    assert told == {value: kind for value, kind in constants()}
+    assert told == dict(constants())
 
 
 def constants() -> list[tuple[str, str]]:
     """Value and type of each key or prefix of `bridge.keys`; the text below a constant begins with the type."""
     body = ast.parse((ROOT / "bridge/keys.py").read_text()).body
     found = []
-    for statement, below in zip(body, body[1:], strict=False):
+    for statement, below in pairwise(body):
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             value = getattr(keys, statement.target.id)
             if isinstance(value, str) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):

@@ -92,7 +92,7 @@ async def running(worker: Worker) -> AsyncIterator[None]:
 
 async def until(condition: Callable[[], Awaitable[Any]]) -> None:
     async with asyncio.timeout(10):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 - it is in Redis
             await asyncio.sleep(0.01)
 
 
