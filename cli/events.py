@@ -50,6 +50,8 @@ def events(
 
 async def read(wanted: EventFilter, after: str | None, limit: int) -> list[Event]:
     async with open_backend() as backend:
+        if after == END:
+            return []
         if after is None:
             return await latest(backend.events, wanted, limit)
         return await earliest(backend.events, wanted, after, limit)

@@ -31,6 +31,8 @@ logger = logging.getLogger("aegis.gateway")
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 1
+DETAIL_LIMIT_CHARS: Final = 2000
+"""A caller's own megabyte is not sent back to it."""
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -76,6 +78,8 @@ STATUSES: Final[Mapping[type[Exception], tuple[HTTPStatus, str]]] = {
 def problem(status: HTTPStatus, code: str, detail: str, **facts: Any) -> Response[Problem]:
     known = {name: value for name, value in facts.items() if name in Problem.__struct_fields__}
     headers = {"Retry-After": str(RETRY_AFTER_S)} if status is HTTPStatus.SERVICE_UNAVAILABLE else {}
+    if len(detail) > DETAIL_LIMIT_CHARS:
+        detail = f"{detail[:DETAIL_LIMIT_CHARS]}…"
     content = Problem(
         type=f"urn:aegis-tasks:problem:{code}", title=status.phrase, status=status, detail=detail, code=code, **known
     )

@@ -11,6 +11,7 @@ from litestar import Request, Response, Router, get, post
 from litestar.exceptions import ClientException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
+from litestar.params import FromPath
 
 from bridge.catalog import Catalog, Task
 from bridge.enqueue import Enqueued, Enqueuer, TaskRequest, parse_request
@@ -117,7 +118,7 @@ def task_routes(catalog: Catalog, enqueuer: Enqueuer, inspector: Inspector, *, m
         return Response(enqueued, headers={"Location": location})
 
     @get("/status/{task_id:str}", summary="A job's status", responses=NOT_READ)
-    async def status(task_id: str) -> JobStatus:
+    async def status(task_id: FromPath[str]) -> JobStatus:
         """What is known of a job now, and the event id from which to follow it."""
         return await inspector.status(task_id)
 
@@ -126,7 +127,7 @@ def task_routes(catalog: Catalog, enqueuer: Enqueuer, inspector: Inspector, *, m
         summary="A job's result",
         responses={HTTPStatus.ACCEPTED: ResponseSpec(JobResult, description="Not finished yet"), **NOT_READ},
     )
-    async def result(task_id: str) -> Response[JobResult]:
+    async def result(task_id: FromPath[str]) -> Response[JobResult]:
         """The return value or the error of a job that has ended; 202 with its status before."""
         found = await inspector.result(task_id)
         return Response(found, status_code=HTTPStatus.OK if found.is_final else HTTPStatus.ACCEPTED)

@@ -1,6 +1,8 @@
 """The README's first steps, and the task it adds."""
 
 import ast
+import asyncio
+from contextlib import aclosing
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -48,10 +50,9 @@ async def test_added_task_runs(redis: AegisRedis, settings: Settings, monkeypatc
     try:
         settings_class = type("WorkerSettings", (), {"functions": names["functions"]})
         decorated = queue("system", settings=settings)(settings_class)
-        async with running_worker(read_queue(decorated, "README"), settings):
-            async for event in EventStream(redis).follow("0-0"):
-                if event.kind == "job.succeeded":
-                    break
+        events = EventStream(redis).follow("0-0")
+        async with running_worker(read_queue(decorated, "README"), settings), asyncio.timeout(30), aclosing(events):
+            event = await anext(event async for event in events if event.kind == "job.succeeded")
         assert event.task == "send_welcome_email"
         assert bytes(event.data).endswith(b'"result":"user 7 was greeted"}')
     finally:

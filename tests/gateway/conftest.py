@@ -1,6 +1,7 @@
 """The gateway inside this process, on fakeredis: its routes, with nothing in between but the ASGI protocol."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
@@ -27,7 +28,7 @@ def catalog() -> Catalog:
 async def gateway(settings: Settings, catalog: Catalog, redis: AegisRedis) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the gateway, whose Redis is empty and is that of the fixture `redis`."""
     own_redis = open_redis(settings)
-    app = create_app(settings, catalog, own_redis)
+    app: Any = create_app(settings, catalog, own_redis)  # to httpx and Litestar, ASGI has different types
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
         yield client
     await own_redis.aclose(close_connection_pool=True)

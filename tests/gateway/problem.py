@@ -35,7 +35,7 @@ async def stored(redis: AegisRedis) -> dict[str, Any]:
             case b"stream":
                 found[name.decode()] = await redis.xrange(name)
             case b"list":
-                found[name.decode()] = await redis.lrange(name, 0, -1)
+                found[name.decode()] = await redis.lrange(name, 0, -1)  # type: ignore[misc]
             case _:
                 found[name.decode()] = await redis.get(name)
     return found

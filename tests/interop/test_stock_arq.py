@@ -35,7 +35,7 @@ async def refuse(ctx: Context) -> None:
     raise ValueError("not today")
 
 
-FUNCTIONS = [add, lose, refuse]
+FUNCTIONS: list[Any] = [add, lose, refuse]
 
 
 @pytest.fixture

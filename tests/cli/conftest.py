@@ -1,0 +1,83 @@
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from redis import Redis
+
+from bridge.aegis_redis import AegisRedis
+from cli.main import main
+from tests.cli.processes import Commands, ValkeyChild, is_of_ours
+
+
+@pytest.fixture
+def cli(tmp_path: Path, valkey_url: str, redis: AegisRedis) -> Iterator[Commands]:
+    """Commands, each a process, on the real Valkey of the fixture `redis`, which is empty."""
+    commands = Commands(tmp_path, REDIS_URL=valkey_url)
+    yield commands
+    commands.close()
+    assert not commands.data_dir.exists()  # nothing of the embedded server was touched
+
+
+class Ended(NamedTuple):
+    """What a command inside this process has said, and its exit code."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+InProcess = Callable[..., Ended]
+
+
+@pytest.fixture
+def in_process(
+    tmp_path: Path, valkey_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[InProcess]:
+    """Runs commands inside this process: a hundred times as fast, for what does not depend on the process.
+
+    They see the Valkey of `sync_redis`. Only for tests that are no coroutines, since each has a loop of its own.
+    """
+
+    def run(*arguments: str) -> Ended:
+        monkeypatch.setattr("sys.argv", ["aegis-tasks", *arguments])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        code = exit_.value.code or 0
+        assert isinstance(code, int)
+        return Ended(code, out, err)
+
+    with monkeypatch.context() as outer:
+        for name in filter(is_of_ours, list(os.environ)):
+            outer.delenv(name)
+        outer.setenv("REDIS_URL", valkey_url)
+        outer.chdir(tmp_path)
+        yield run
+
+
+@pytest.fixture
+def sync_redis(valkey_url: str) -> Iterator[Redis]:
+    """A client of the real Valkey, whose database is empty, for tests that are no coroutines."""
+    with Redis.from_url(valkey_url) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+def embedded_cli(tmp_path: Path) -> Iterator[Commands]:
+    """Commands on the embedded Valkey of a folder."""
+    commands = Commands(tmp_path)
+    yield commands
+    commands.close()
+
+
+@pytest.fixture
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyChild]:
+    """A running Valkey of the test's own, to be killed and started again."""
+    child = ValkeyChild(tmp_path_factory.mktemp("own-valkey"))
+    child.start()
+    yield child
+    child.close()

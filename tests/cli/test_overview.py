@@ -1,0 +1,147 @@
+"""``aegis-tasks tasks``, ``queues`` and ``health``, and the command's own help."""
+
+import json
+
+import pytest
+from redis import Redis
+
+from bridge import keys
+from cli.main import COMMANDS
+from tests.cli.conftest import InProcess
+from tests.cli.processes import Commands
+
+IO = "io_simulation_task"
+
+
+def test_tasks_are_a_table_with_their_arguments(in_process: InProcess) -> None:
+    header, *rows = in_process("tasks").stdout.splitlines()
+    assert header.split() == ["task", "queue", "arguments", "what", "it", "does"]
+    assert len(rows) == 7
+    (row,) = [row for row in rows if row.startswith(IO)]
+    assert row.split()[:5] == [IO, "load_test", "[delay_ms],", "[operations],", "[file_bytes]"]
+    assert row.rstrip().endswith("Waits the way network calls do and writes, reads and removes a small file each time.")
+
+
+def test_tasks_as_json_have_the_schema_of_their_arguments(in_process: InProcess) -> None:
+    tasks = {task["name"]: task for task in json.loads(in_process("tasks", "--json").stdout)}
+    assert tasks[IO]["queue"] == "load_test"
+    assert tasks[IO]["timeout_seconds"] == 60
+    assert tasks[IO]["max_tries"] == 3
+    assert tasks[IO]["arguments"]["properties"]["delay_ms"]["default"] == 100
+
+
+def test_tasks_are_listed_without_redis(in_process: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
+    assert in_process("tasks").exit_code == 0
+
+
+def test_queues_show_their_jobs_and_whether_a_worker_is_there(in_process: InProcess, sync_redis: Redis) -> None:
+    for name in ("running", "waiting"):
+        in_process("enqueue", IO, "--id", name)
+    in_process("enqueue", IO, "--delay", "60")
+    sync_redis.set(keys.in_progress("running"), b"1", px=60_000)
+    sync_redis.set(keys.health_check(keys.queue("load_test")), "alive", ex=60)
+
+    rows = [line.split() for line in in_process("queues").stdout.splitlines()]
+    queues = {queue["name"]: queue for queue in json.loads(in_process("queues", "--json").stdout)}
+
+    assert rows[0] == ["queue", "state", "tasks", "queued", "running", "deferred", "oldest"]
+    assert rows[1][:7] == ["system", "worker", "offline", "2", "0", "0", "0"]
+    assert rows[2][:6] == ["load_test", "ready", "5", "1", "1", "1"]
+    assert rows[3][:5] == ["media", "no", "tasks", "defined", "0"]
+    assert {name: queue["message"] for name, queue in queues.items()} == {
+        "system": "worker offline",
+        "load_test": "ready",
+        "media": "no tasks defined",
+    }
+    load_test = queues["load_test"]
+    assert (load_test["queued"], load_test["in_progress"], load_test["deferred"]) == (1, 1, 1)
+
+
+def test_health_is_1_while_a_queue_with_tasks_has_no_worker(in_process: InProcess, sync_redis: Redis) -> None:
+    sync_redis.set(keys.health_check(keys.queue("system")), "alive", ex=60)
+
+    people = in_process("health")
+    programs = in_process("health", "--json")
+
+    assert people.exit_code == programs.exit_code == 1
+    assert people.stdout.startswith("degraded: Valkey ")
+    assert "queue load_test has no worker; start one with: aegis-tasks worker load_test" in people.stdout
+    assert "queue system" not in people.stdout
+    assert json.loads(programs.stdout)["offline"] == ["load_test"]
+
+
+def test_health_is_0_when_everything_is_there(in_process: InProcess, sync_redis: Redis) -> None:
+    for name in ("system", "load_test"):
+        sync_redis.set(keys.health_check(keys.queue(name)), "alive", ex=60)
+    ended = in_process("health", "--detailed")
+    assert ended.exit_code == 0
+    assert ended.stdout.startswith("healthy: Valkey ")
+    assert "append only file: " in ended.stdout
+    assert "load_test  ready" in ended.stdout
+
+
+@pytest.mark.parametrize("command", ["health", "queues", "events", "status x", f"enqueue {IO}", "burst load_test"])
+def test_redis_that_is_away_ends_with_code_4(
+    in_process: InProcess, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://user:s3cret@127.0.0.1:1/0")
+    ended = in_process(*command.split())
+    assert (ended.exit_code, ended.stdout) == (4, "")
+    assert ended.stderr.startswith("aegis-tasks: Redis at redis://127.0.0.1:1/0 cannot be reached: ")
+    assert ended.stderr.count("\n") == 1
+    assert "s3cret" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "command", ["health", "queues", f"enqueue {IO}", "status x", "events", "burst load_test", "worker"]
+)
+def test_redis_inside_another_process_is_refused(
+    in_process: InProcess, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """A job enqueued into this process's own memory would be gone with it."""
+    monkeypatch.setenv("REDIS_URL", "memory://")
+    ended = in_process(*command.split())
+    assert (ended.exit_code, ended.stdout) == (2, "")
+    assert "memory://" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, ""])
+def test_every_command_explains_itself(in_process: InProcess, command: str) -> None:
+    ended = in_process(*command.split(), "--help")
+    assert (ended.exit_code, ended.stderr) == (0, "")
+    assert "Usage:" in ended.stdout
+    if not command:
+        assert all(name in ended.stdout for name in COMMANDS)
+    elif command not in {"status", "result"}:
+        assert f"aegis-tasks {command}" in ended.stdout  # an example, or the usage
+
+
+@pytest.mark.parametrize("arguments", [["nothing"], ["enqueue"], ["status"], ["status", "a", "b"], ["tasks", "--nope"]])
+def test_wrong_usage_ends_with_code_2(in_process: InProcess, arguments: list[str]) -> None:
+    ended = in_process(*arguments)
+    assert (ended.exit_code, ended.stdout) == (2, "")
+    assert "Usage:" in ended.stderr
+
+
+async def test_nothing_is_coloured_or_cut_in_a_pipe(cli: Commands, sync_redis: Redis) -> None:
+    name = "x" * 200
+    cli.run("enqueue", IO, "--id", name)
+
+    outputs = [cli.run(*arguments).stdout for arguments in (["tasks"], ["queues"], ["events"], ["status", name])]
+
+    for output in outputs:
+        assert "\x1b" not in output
+        assert "…" not in output
+    assert name in outputs[2]
+    assert name in outputs[3]
+    assert sync_redis.zcard(keys.queue("load_test")) == 1
+
+
+async def test_colours_can_be_switched_off_and_on(cli: Commands) -> None:
+    coloured = cli.run("queues", FORCE_COLOR="1")
+    plain = cli.run("queues", FORCE_COLOR="1", NO_COLOR="1")
+    assert "\x1b[33m" in coloured.stdout
+    assert "\x1b[3" not in plain.stdout
+    assert "worker offline" in plain.stdout
