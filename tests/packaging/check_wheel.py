@@ -81,7 +81,10 @@ def install(wheel: Path, into: Path) -> Path:
     scripts = into / ("Scripts" if os.name == "nt" else "bin")
     pip = [sys.executable, "-m", "pip", "--python", str(scripts / "python")]
     constraints = str(CHECKOUT / "constraints.txt")
-    run([*pip, "install", "-qq", "--disable-pip-version-check", "-c", constraints, str(wheel)], INSTALL_TIMEOUT_S)
+    run(
+        [*pip, "install", "-qq", "--disable-pip-version-check", "-c", constraints, f"{wheel}[embedded]"],
+        INSTALL_TIMEOUT_S,
+    )
     return scripts / "aegis-tasks"
 
 
