@@ -41,6 +41,8 @@ class Signature:
         self.positional_only = {p.name for p in named if p.kind is Parameter.POSITIONAL_ONLY}
         self.takes_more_args = any(p.kind is Parameter.VAR_POSITIONAL for p in parameters)
         self.takes_more_kwargs = any(p.kind is Parameter.VAR_KEYWORD for p in parameters)
+        for p in named:
+            self._check_type(p.name, types.get(p.name, Any))
         self.struct = msgspec.defstruct(
             f"{task_name} arguments", [field(p, types.get(p.name, Any)) for p in named], kw_only=True
         )
@@ -52,14 +54,17 @@ class Signature:
         except NameError as error:
             raise ConfigurationError(f"task {self.task_name}: an annotation cannot be resolved: {error}") from None
 
-    def _json_schema(self) -> dict[str, Any]:
+    def _check_type(self, name: str, annotation: Any) -> None:
         try:
-            (schema,), components = msgspec.json.schema_components([self.struct], ref_template="#/$defs/{name}")
-        except TypeError as error:
+            msgspec.json.schema(annotation)
+        except TypeError:
             raise ConfigurationError(
-                f"task {self.task_name}: a parameter's type cannot be read from JSON: {error}; "
+                f"task {self.task_name}: a parameter's type cannot be read from JSON: {name}: {annotation}; "
                 "use builtins, datetimes, UUIDs, enums, dataclasses, TypedDicts or msgspec Structs"
             ) from None
+
+    def _json_schema(self) -> dict[str, Any]:
+        (schema,), components = msgspec.json.schema_components([self.struct], ref_template="#/$defs/{name}")
         own = dict(components.pop(schema["$ref"].rpartition("/")[2]))
         own["additionalProperties"] = self.takes_more_kwargs
         return {**own, "$defs": components} if components else own

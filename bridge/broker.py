@@ -25,7 +25,7 @@ STORE_AWAY: Final = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, Out
 
 SENTINEL_PORT: Final = 26379
 CONNECT_TIMEOUT_S: Final = 2
-SOCKET_TIMEOUT_S: Final = 5
+SOCKET_TIMEOUT_S: Final = 3
 """Longest silence on a connection; blocking reads ask for less."""
 
 FROM_URL: Final = {"path": "unix_socket_path", "db": "database"}

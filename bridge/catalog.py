@@ -136,8 +136,11 @@ def load_worker_settings(import_path: str) -> type:
         sys.path.append(folder)
     try:
         found = import_attribute(import_path)
-    except (ImportError, ValueError) as error:
-        raise ConfigurationError(f"AEGIS_QUEUES: {import_path} cannot be imported: {error}") from error
+    except ConfigurationError:
+        raise
+    except Exception as error:  # whatever the user's module raises while it is imported
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigurationError(f"AEGIS_QUEUES: {import_path} cannot be imported: {reason}") from error
     settings_class = getattr(found, "WorkerSettings", found)
     if not isinstance(settings_class, type):
         raise ConfigurationError(f"AEGIS_QUEUES: {import_path} is neither a settings class nor a module with one")
@@ -162,7 +165,7 @@ def read_queue(settings_class: type, import_path: str) -> Queue:
     name = keys.queue_name(key)
     try:
         functions = [func(f) for f in attributes.get("declared_functions", attributes.get("functions", ()))]
-    except (RuntimeError, ImportError, AttributeError) as error:
+    except (TypeError, RuntimeError, ImportError, AttributeError) as error:
         raise ConfigurationError(f"{import_path}: functions: {error}") from error
     return Queue(
         name=name,

@@ -60,10 +60,14 @@ def only_one(data_dir: Path) -> Iterator[None]:
     """No other ``serve`` runs on this folder: the first to stop would take the other's Redis along.
 
     Raises:
-        ConfigurationError: one does.
+        ConfigurationError: one does, or the folder cannot be used.
     """
-    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with FileLock(data_dir / SERVE_LOCK) as lock:
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = FileLock(data_dir / SERVE_LOCK)
+    except OSError as error:
+        raise ConfigurationError(f"AEGIS_DATA_DIR: {data_dir} cannot be used: {error.strerror}") from error
+    with lock:
         if not lock.take():
             raise ConfigurationError(
                 f"another `aegis-tasks serve` runs on {data_dir}; stop it, or choose another AEGIS_DATA_DIR"

@@ -1,4 +1,5 @@
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -6,14 +7,15 @@ from typing import NamedTuple
 import pytest
 from redis import Redis
 
-from bridge.aegis_redis import AegisRedis
+from bridge import keys
 from cli.main import main
 from tests.cli.processes import Commands, ValkeyChild, is_of_ours
 
 
 @pytest.fixture
-def cli(tmp_path: Path, valkey_url: str, redis: AegisRedis) -> Iterator[Commands]:
-    """Commands, each a process, on the real Valkey of the fixture `redis`, which is empty."""
+def cli(tmp_path: Path, valkey_url: str, sync_redis: Redis) -> Iterator[Commands]:
+    """Commands, each a process, on the real Valkey of the fixture `sync_redis`."""
+    assert sync_redis.dbsize() == 0
     commands = Commands(tmp_path, REDIS_URL=valkey_url)
     yield commands
     commands.close()
@@ -37,8 +39,10 @@ def in_process(
 ) -> Iterator[InProcess]:
     """Runs commands inside this process: a hundred times as fast, for what does not depend on the process.
 
-    They see the Valkey of `sync_redis`. Only for tests that are no coroutines, since each has a loop of its own.
+    They see the Valkey of `sync_redis`, and what they import is forgotten. Not for tests that are coroutines,
+    since each command has a loop of its own.
     """
+    modules = set(sys.modules)
 
     def run(*arguments: str) -> Ended:
         monkeypatch.setattr("sys.argv", ["aegis-tasks", *arguments])
@@ -55,15 +59,22 @@ def in_process(
             outer.delenv(name)
         outer.setenv("REDIS_URL", valkey_url)
         outer.chdir(tmp_path)
+        outer.setattr("sys.path", [*sys.path])
         yield run
+    for name in set(sys.modules) - modules:
+        if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
+            del sys.modules[name]
 
 
 @pytest.fixture
 def sync_redis(valkey_url: str) -> Iterator[Redis]:
-    """A client of the real Valkey, whose database is empty, for tests that are no coroutines."""
+    """A client of the real Valkey, whose database is empty; afterwards it holds no key that nobody knows of."""
     with Redis.from_url(valkey_url) as client:
         client.flushall()
         yield client
+        listed = tuple(value for value in vars(keys).values() if isinstance(value, str) and ":" in value)
+        names = [name.decode() for name in client.scan_iter()]
+        assert [name for name in names if not name.startswith(listed) and client.ttl(name) < 0] == []  # type: ignore[operator]
 
 
 @pytest.fixture

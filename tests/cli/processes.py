@@ -12,12 +12,23 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
+from redis import Redis
 
 from bridge.embedded_valkey import find_server, stop
 from bridge.file_lock import FileLock
 from bridge.valkey_keeper import find_free_port, is_free
 
-__all__ = ["Command", "Commands", "ValkeyChild", "find_free_port", "is_free", "is_of_ours", "is_unused", "wait_until"]
+__all__ = [
+    "Command",
+    "Commands",
+    "ValkeyChild",
+    "are_gone",
+    "find_free_port",
+    "is_free",
+    "is_of_ours",
+    "is_unused",
+    "wait_until",
+]
 
 ROOT: Final = Path(__file__).parents[2]
 OURS: Final = ("AEGIS_", "REDIS_", "WORKER_")
@@ -53,6 +64,15 @@ def is_unlocked(path: Path) -> bool:
         return True
     with FileLock(path) as lock:
         return lock.take()
+
+
+def are_gone(processes: list[psutil.Process]) -> bool:
+    """Whether none of them runs any more."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                return False
+    return True
 
 
 class Command:
@@ -172,9 +192,7 @@ class ValkeyChild:
         wait_until(self.is_answering, what="Valkey")
 
     def is_answering(self) -> bool:
-        import redis
-
-        with redis.Redis.from_url(self.url) as client:
+        with Redis.from_url(self.url) as client:
             return bool(client.ping())
 
     def signal(self, signum: int) -> None:

@@ -16,7 +16,7 @@ def status(redis: Redis, job_id: str) -> bool:
     return bool(redis.exists(keys.result(job_id)))
 
 
-async def test_burst_empties_the_queue_and_counts(cli: Commands, sync_redis: Redis, in_process_ids: list[str]) -> None:
+def test_burst_empties_the_queue_and_counts(cli: Commands, sync_redis: Redis, in_process_ids: list[str]) -> None:
     command = cli.run("burst", "load_test", exit_code=1)
 
     assert command.stdout == "load_test: 3 succeeded, 1 failed\n"
@@ -36,13 +36,13 @@ def in_process_ids(sync_redis: Redis, in_process: InProcess) -> list[str]:
     return ["a", "b", "late", "d"]
 
 
-async def test_burst_as_json_is_one_document(cli: Commands, in_process_ids: list[str]) -> None:
+def test_burst_as_json_is_one_document(cli: Commands, in_process_ids: list[str]) -> None:
     command = cli.run("burst", "load_test", "--json", exit_code=1)
     assert len(in_process_ids) == 4
     assert command.json == {"succeeded": 3, "failed": 1, "retried": 0}
 
 
-async def test_burst_of_an_empty_queue_is_done_at_once(cli: Commands) -> None:
+def test_burst_of_an_empty_queue_is_done_at_once(cli: Commands) -> None:
     command = cli.run("burst", "system")
     assert command.stdout == "system: 0 succeeded\n"
 
@@ -65,7 +65,7 @@ def test_queue_that_cannot_be_run_is_told_in_one_line(in_process: InProcess, arg
     assert told in ended.stderr
 
 
-async def test_worker_runs_every_queue_that_has_tasks_until_it_is_interrupted(cli: Commands, sync_redis: Redis) -> None:
+def test_worker_runs_every_queue_that_has_tasks_until_it_is_interrupted(cli: Commands, sync_redis: Redis) -> None:
     worker = cli.start("worker")
     for task, job_id in ((IO, "a"), ("cleanup_temp_files", "b")):
         cli.run("enqueue", task, "--id", job_id)
@@ -80,7 +80,7 @@ async def test_worker_runs_every_queue_that_has_tasks_until_it_is_interrupted(cl
     assert not sync_redis.exists(keys.health_check(keys.queue("load_test")))
 
 
-async def test_job_that_an_interrupt_cuts_short_goes_back_to_its_queue(cli: Commands, sync_redis: Redis) -> None:
+def test_job_that_an_interrupt_cuts_short_goes_back_to_its_queue(cli: Commands, sync_redis: Redis) -> None:
     worker = cli.start("worker", "load_test")
     cli.run("enqueue", IO, "-a", "delay_ms=60000", "--id", "long")
     wait_until(lambda: sync_redis.exists(keys.in_progress("long")), what="the job to start")

@@ -23,7 +23,7 @@ def the_only_job(redis: Redis, queue: str = "load_test") -> tuple[str, dict[str,
     return job_id.decode(), body
 
 
-async def test_enqueue_prints_the_id_and_what_to_type_next(cli: Commands, sync_redis: Redis) -> None:
+def test_enqueue_prints_the_id_and_what_to_type_next(cli: Commands, sync_redis: Redis) -> None:
     command = cli.run("enqueue", IO, "--queue", "load_test")
 
     job_id, body = the_only_job(sync_redis)
@@ -77,7 +77,7 @@ def test_delay_defers_the_job(in_process: InProcess, sync_redis: Redis) -> None:
     assert fields[b"kind"] == b"job.deferred"
 
 
-async def test_chosen_id_is_refused_the_second_time(cli: Commands, sync_redis: Redis) -> None:
+def test_chosen_id_is_refused_the_second_time(cli: Commands, sync_redis: Redis) -> None:
     assert cli.run("enqueue", IO, "--id", "order-17").lines[0] == "order-17"
     command = cli.run("enqueue", IO, "--id", "order-17", exit_code=1)
     assert command.stdout == ""
@@ -117,7 +117,7 @@ def test_what_cannot_be_enqueued_is_told_in_one_line(
     assert sync_redis.dbsize() == 0
 
 
-async def test_command_that_is_refused_tells_so_in_one_line(cli: Commands, sync_redis: Redis) -> None:
+def test_command_that_is_refused_tells_so_in_one_line(cli: Commands, sync_redis: Redis) -> None:
     command = cli.run("enqueue", IO, "-a", "delay_ms=\udcff", exit_code=2)
     assert (command.stdout, command.stderr) == ("", "aegis-tasks: an argument is not valid UTF-8\n")
     assert sync_redis.dbsize() == 0
@@ -126,7 +126,7 @@ async def test_command_that_is_refused_tells_so_in_one_line(cli: Commands, sync_
 # --- waiting, and the exit codes ------------------------------------------------------------------
 
 
-async def test_wait_prints_the_result_of_a_job_that_a_burst_elsewhere_runs(cli: Commands) -> None:
+def test_wait_prints_the_result_of_a_job_that_a_burst_elsewhere_runs(cli: Commands) -> None:
     waiting = cli.start("enqueue", IO, "-a", "delay_ms=1", "--wait")
     wait_until(lambda: len(waiting.lines) == 3, what="the enqueue")
     assert waiting.lines[2] == "no worker is running; in another terminal: aegis-tasks burst load_test"
@@ -141,7 +141,7 @@ async def test_wait_prints_the_result_of_a_job_that_a_burst_elsewhere_runs(cli: 
     assert (status["status"], status["attempt"], status["result_available"]) == ("succeeded", 1, True)
 
 
-async def test_wait_for_a_job_that_fails_ends_with_code_1(cli: Commands, sync_redis: Redis) -> None:
+def test_wait_for_a_job_that_fails_ends_with_code_1(cli: Commands, sync_redis: Redis) -> None:
     waiting = cli.start(*FAILING, "--wait", "--json")
     wait_until(lambda: sync_redis.exists(keys.EVENTS), what="the job")
 
@@ -156,7 +156,7 @@ async def test_wait_for_a_job_that_fails_ends_with_code_1(cli: Commands, sync_re
     assert failed.stdout == f"failed: IntendedFailure: {error['message']}\n"
 
 
-async def test_wait_sees_the_end_of_a_job_whose_result_is_not_kept(cli: Commands, sync_redis: Redis) -> None:
+def test_wait_sees_the_end_of_a_job_whose_result_is_not_kept(cli: Commands, sync_redis: Redis) -> None:
     waiting = cli.start("enqueue", IO, "-a", "delay_ms=1", "--wait", "--json")
     wait_until(lambda: sync_redis.exists(keys.EVENTS), what="the job")
 
@@ -177,7 +177,7 @@ def test_wait_ends_with_code_5_when_the_time_is_up(in_process: InProcess, sync_r
     assert sync_redis.zcard(keys.queue("load_test")) == 1
 
 
-async def test_result_waits_for_the_end_of_a_job(cli: Commands) -> None:
+def test_result_waits_for_the_end_of_a_job(cli: Commands) -> None:
     cli.run("enqueue", IO, "-a", "delay_ms=1", "--id", "order-17")
     waiting = cli.start("result", "order-17", "--wait", "30", "--json")
 

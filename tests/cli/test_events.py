@@ -124,7 +124,7 @@ def follow(cli: Commands, redis: Redis, *arguments: str) -> Command:
     return command
 
 
-async def test_follow_tells_what_happens_from_now_on(cli: Commands, sync_redis: Redis) -> None:
+def test_follow_tells_what_happens_from_now_on(cli: Commands, sync_redis: Redis) -> None:
     cli.run("enqueue", IO, "-a", "delay_ms=1", "--id", "before")
     following = follow(cli, sync_redis)
     chosen = cli.start("events", "--follow", "--kind", "job.succeeded", "--after", "0")
@@ -150,7 +150,7 @@ async def test_follow_tells_what_happens_from_now_on(cli: Commands, sync_redis: 
         assert command.stderr == ""
 
 
-async def test_follow_misses_nothing_when_redis_restarts(cli: Commands, valkey: ValkeyChild) -> None:
+def test_follow_misses_nothing_when_redis_restarts(cli: Commands, valkey: ValkeyChild) -> None:
     cli.environ["REDIS_URL"] = valkey.url
     with Redis.from_url(valkey.url) as redis:
         following = follow(cli, redis, "--kind", "job.enqueued")
@@ -169,7 +169,7 @@ async def test_follow_misses_nothing_when_redis_restarts(cli: Commands, valkey: 
     assert following.wait(5) == 0
 
 
-async def test_follow_ends_when_nobody_reads_any_more(cli: Commands, sync_redis: Redis) -> None:
+def test_follow_ends_when_nobody_reads_any_more(cli: Commands, sync_redis: Redis) -> None:
     """As in `aegis-tasks events --follow | head -1`."""
     reader, writer = os.pipe()
     process = subprocess.Popen(

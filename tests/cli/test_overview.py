@@ -125,7 +125,7 @@ def test_wrong_usage_ends_with_code_2(in_process: InProcess, arguments: list[str
     assert "Usage:" in ended.stderr
 
 
-async def test_nothing_is_coloured_or_cut_in_a_pipe(cli: Commands, sync_redis: Redis) -> None:
+def test_nothing_is_coloured_or_cut_in_a_pipe(cli: Commands, sync_redis: Redis) -> None:
     name = "x" * 200
     cli.run("enqueue", IO, "--id", name)
 
@@ -139,7 +139,7 @@ async def test_nothing_is_coloured_or_cut_in_a_pipe(cli: Commands, sync_redis: R
     assert sync_redis.zcard(keys.queue("load_test")) == 1
 
 
-async def test_colours_can_be_switched_off_and_on(cli: Commands) -> None:
+def test_colours_can_be_switched_off_and_on(cli: Commands) -> None:
     coloured = cli.run("queues", FORCE_COLOR="1")
     plain = cli.run("queues", FORCE_COLOR="1", NO_COLOR="1")
     assert "\x1b[33m" in coloured.stdout

@@ -4,12 +4,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
 
 from bridge import keys
-from tests.cli.processes import Commands
+from tests.cli.conftest import InProcess
+from tests.cli.processes import Commands, are_gone, wait_until
 
 DECORATED = '''
 from workers.worker_settings import queue
@@ -45,45 +47,53 @@ class WorkerSettings:
 '''
 
 
-def write(cli: Commands, code: str, name: str = "mail_tasks") -> None:
-    (cli.folder / f"{name}.py").write_text(code)
-    cli.environ["AEGIS_QUEUES"] = f"{name}.WorkerSettings"
+def write(cli: Commands, code: str) -> None:
+    (cli.folder / "mail_tasks.py").write_text(code)
+
+
+@pytest.fixture
+def cli(cli: Commands, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    """Commands, in processes and inside this one, that know the class in `mail_tasks.py`."""
+    cli.environ["AEGIS_QUEUES"] = "mail_tasks.WorkerSettings"
+    monkeypatch.setenv("AEGIS_QUEUES", "mail_tasks.WorkerSettings")
+    return cli
 
 
 @pytest.mark.parametrize("code", [DECORATED, PLAIN], ids=["decorated", "plain arq"])
-async def test_users_task_is_listed_enqueued_and_run(cli: Commands, code: str) -> None:
+def test_users_task_is_listed_enqueued_and_run(cli: Commands, in_process: InProcess, code: str) -> None:
     write(cli, code)
 
     (task,) = cli.run("tasks", "--json").json
-    cli.run("enqueue", "send_welcome_email", "-a", "user_id=7", "--id", "welcome")
+    in_process("enqueue", "send_welcome_email", "-a", "user_id=7", "--id", "welcome")
     burst = cli.run("burst", "mail")
-    result = cli.run("result", "welcome")
-    events = cli.run("events", "--id", "welcome", "--json").json
+    result = in_process("result", "welcome")
+    events = json.loads(in_process("events", "--id", "welcome", "--json").stdout)
 
     assert (task["name"], task["queue"], task["summary"]) == ("send_welcome_email", "mail", "Greets a new user.")
     assert task["arguments"]["properties"]["user_id"] == {"type": "integer"}
     assert burst.stdout == "mail: 1 succeeded\n"
-    assert result.json == "8 in en"
+    assert json.loads(result.stdout) == "8 in en"
     assert [event["kind"] for event in events] == ["job.enqueued", "job.started", "job.succeeded"]
 
 
-async def test_arguments_of_a_users_task_are_checked(cli: Commands, sync_redis: Redis) -> None:
+def test_arguments_of_a_users_task_are_checked(cli: Commands, in_process: InProcess, sync_redis: Redis) -> None:
     write(cli, PLAIN)
-    command = cli.run("enqueue", "send_welcome_email", "-a", "user_id=x", exit_code=2)
-    assert "expected `int`, got `str` - at $.kwargs.user_id" in command.stderr
+    ended = in_process("enqueue", "send_welcome_email", "-a", "user_id=x")
+    assert ended.exit_code == 2
+    assert "expected `int`, got `str` - at $.kwargs.user_id" in ended.stderr
     assert sync_redis.dbsize() == 0
 
 
-async def test_queue_name_may_be_left_to_arq(cli: Commands) -> None:
+def test_queue_name_may_be_left_to_arq(cli: Commands, in_process: InProcess) -> None:
     write(cli, PLAIN.replace('    queue_name = "arq:queue:mail"\n', ""))
-    cli.run("enqueue", "send_welcome_email", "-a", "user_id=7", "--id", "welcome")
-    (queue,) = cli.run("queues", "--json").json
-    assert queue["queued"] == 1
+    in_process("enqueue", "send_welcome_email", "-a", "user_id=7", "--id", "welcome")
+    (queue,) = json.loads(in_process("queues", "--json").stdout)
+    assert (queue["name"], queue["queued"]) == ("arq:queue", 1)
     cli.run("burst", queue["name"])
-    assert cli.run("result", "welcome").json == "8 in en"
+    assert json.loads(in_process("result", "welcome").stdout) == "8 in en"
 
 
-async def test_stock_arq_command_runs_a_decorated_class(cli: Commands, sync_redis: Redis) -> None:
+def test_stock_arq_command_runs_a_decorated_class(cli: Commands, sync_redis: Redis) -> None:
     write(cli, DECORATED)
     cli.run("enqueue", "send_welcome_email", "-a", "user_id=7", "--id", "welcome")
 
@@ -96,7 +106,36 @@ async def test_stock_arq_command_runs_a_decorated_class(cli: Commands, sync_redi
         check=True,
     )
 
-    assert json.loads(sync_redis.get(keys.result("welcome")) or "")["r"] == "8 in en"  # type: ignore[arg-type]
+    assert result_of(sync_redis, "welcome") == "8 in en"
+
+
+def test_worker_that_watches_a_folder_starts_again_with_the_changed_task(cli: Commands, sync_redis: Redis) -> None:
+    write(cli, DECORATED)
+    worker = cli.start("worker", "mail", "--watch", ".")
+    cli.run("enqueue", "send_welcome_email", "-a", "user_id=7", "--id", "old")
+    wait_until(lambda: sync_redis.exists(keys.result("old")), what="the first job")
+
+    write(cli, DECORATED.replace("user_id + 1", "user_id + 1000"))
+
+    wait_until(lambda: len(started_workers(sync_redis)) == 2, what="the second worker")
+    cli.run("enqueue", "send_welcome_email", "-a", "user_id=7", "--id", "new")
+    wait_until(lambda: sync_redis.exists(keys.result("new")), what="the second job")
+    assert result_of(sync_redis, "old") == "8 in en"
+    assert result_of(sync_redis, "new") == "1007 in en"
+    children = worker.children()
+    assert children
+    worker.process.terminate()
+    assert worker.wait(10) == 0
+    wait_until(lambda: are_gone(children), what="the worker to end")
+
+
+def started_workers(redis: Redis) -> list[dict[bytes, bytes]]:
+    entries: list[tuple[bytes, dict[bytes, bytes]]] = redis.xrange(keys.EVENTS)  # type: ignore[assignment]
+    return [fields for _, fields in entries if fields[b"kind"] == b"worker.started"]
+
+
+def result_of(redis: Redis, job_id: str) -> Any:
+    return json.loads(redis.get(keys.result(job_id)) or "{}")["r"]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -117,11 +156,13 @@ async def test_stock_arq_command_runs_a_decorated_class(cli: Commands, sync_redi
         ("1 / 0", "mail_tasks.WorkerSettings cannot be imported"),
     ],
 )
-async def test_settings_class_that_is_wrong_is_told_in_one_line(cli: Commands, code: str, told: str) -> None:
+def test_settings_class_that_is_wrong_is_told_in_one_line(
+    cli: Commands, in_process: InProcess, code: str, told: str
+) -> None:
     write(cli, code)
-    command = cli.run("tasks", exit_code=2)
-    assert command.stdout == ""
-    assert command.stderr.startswith("aegis-tasks: ")
-    assert command.stderr.count("\n") == 1
-    assert told in command.stderr
-    assert "mail_tasks" in command.stderr or "task f" in command.stderr
+    ended = in_process("tasks")
+    assert (ended.exit_code, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("aegis-tasks: ")
+    assert ended.stderr.count("\n") == 1
+    assert told in ended.stderr
+    assert "mail_tasks" in ended.stderr or "task f" in ended.stderr

@@ -63,7 +63,7 @@ def test_no_command_overlooks_a_wrong_setting(
     assert ended.stderr == "aegis-tasks: unknown setting AEGIS_PRT; did you mean AEGIS_PORT?\n"
 
 
-async def test_command_as_a_process_says_so_too(cli: Commands) -> None:
+def test_command_as_a_process_says_so_too(cli: Commands) -> None:
     command = cli.run("queues", exit_code=2, AEGIS_PORT="http")
     assert (command.stdout, command.stderr) == ("", "aegis-tasks: AEGIS_PORT='http': Expected `int`, got `str`\n")
 
@@ -87,7 +87,7 @@ def test_settings_come_from_a_file_too_and_the_environment_wins(
 
 
 @pytest.mark.parametrize(("variable", "value"), [("AEGIS_PRT", "8000"), ("WORKER_MAX_TRIES", "many")])
-async def test_stock_arq_command_stops_at_a_wrong_setting_too(cli: Commands, variable: str, value: str) -> None:
+def test_stock_arq_command_stops_at_a_wrong_setting_too(cli: Commands, variable: str, value: str) -> None:
     done = subprocess.run(
         [Path(sys.executable).with_name("arq"), "workers.queues.system.WorkerSettings", "--burst"],
         cwd=cli.folder,
@@ -100,3 +100,20 @@ async def test_stock_arq_command_stops_at_a_wrong_setting_too(cli: Commands, var
     assert done.returncode != 0
     assert variable in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["serve", "gateway"])
+@pytest.mark.parametrize("how", ["option", "setting"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.invalid"])
+def test_address_beyond_this_machine_is_refused(
+    in_process: InProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str, how: str, host: str
+) -> None:
+    arguments = ["--host", host] if how == "option" else []
+    if how == "setting":
+        monkeypatch.setenv("AEGIS_HOST", host)
+    ended = in_process(command, *arguments)
+    assert (ended.exit_code, ended.stdout) == (2, "")
+    assert ended.stderr.startswith(f"aegis-tasks: {host} can be reached from other machines")
+    assert "--insecure" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert not (tmp_path / ".aegis").exists()

@@ -17,14 +17,14 @@ def is_left_alone(cli: Commands) -> bool:
 
 
 def test_job_goes_through_three_commands_without_serve(embedded_cli: Commands) -> None:
-    job_id = embedded_cli.run("enqueue", IO, "-a", "delay_ms=1", "--queue", "load_test").lines[0]
+    job_id = embedded_cli.run("enqueue", "cpu_intensive_task", "--queue", "load_test").lines[0]
     wait_until(lambda: is_left_alone(embedded_cli), what="the server to end after its last user")
 
     burst = embedded_cli.run("burst", "load_test")
     result = embedded_cli.run("result", job_id)
 
     assert burst.stdout == "load_test: 1 succeeded\n"
-    assert result.json["operations"] == 2
+    assert result.json["iterations"] == 200_000
     wait_until(lambda: is_left_alone(embedded_cli), what="the server to end after its last user")
     assert embedded_cli.data_dir.stat().st_mode & 0o777 == 0o700
 
@@ -74,7 +74,5 @@ def test_folder_that_cannot_be_used_is_told_in_one_line(embedded_cli: Commands) 
     file.touch()
     command = embedded_cli.run("enqueue", IO, exit_code=2, AEGIS_DATA_DIR=str(file))
     assert command.stdout == ""
-    assert command.stderr == f"aegis-tasks: AEGIS_DATA_DIR: {file} cannot be used: Not a directory\n" or (
-        command.stderr.startswith(f"aegis-tasks: AEGIS_DATA_DIR: {file} cannot be used: ")
-        and command.stderr.count("\n") == 1
-    )
+    assert command.stderr.startswith(f"aegis-tasks: AEGIS_DATA_DIR: {file} cannot be used: ")
+    assert command.stderr.count("\n") == 1

@@ -11,7 +11,7 @@ import psutil
 from tests.cli.processes import Command, Commands, find_free_port, wait_until
 from tests.gateway.problem import ENQUEUE
 
-__all__ = ["SEED", "START_TIMEOUT_S", "Serving", "are_gone"]
+__all__ = ["SEED", "START_TIMEOUT_S", "Serving"]
 
 SEED: Final = {"task_name": "io_simulation_task", "queue_type": "load_test"}
 START_TIMEOUT_S: Final = 40
@@ -75,12 +75,3 @@ class Serving:
 
     def close(self) -> None:
         self.client.close()
-
-
-def are_gone(processes: list[psutil.Process]) -> bool:
-    """Whether none of them runs any more."""
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-                return False
-    return True

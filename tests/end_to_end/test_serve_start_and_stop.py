@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.processes import Commands, is_free, is_unused, wait_until
-from tests.end_to_end.serving import Serving, are_gone
+from tests.cli.processes import Commands, are_gone, is_free, is_unused, wait_until
+from tests.end_to_end.serving import Serving
 
 
 def test_one_interrupt_stops_everything_and_the_next_serve_finds_the_data(embedded_cli: Commands) -> None:
@@ -135,18 +135,6 @@ def test_redis_that_cannot_be_reached_is_told_in_one_line(embedded_cli: Commands
     assert command.stderr.startswith("aegis-tasks: Redis at redis://127.0.0.1:1/0 cannot be reached: ")
     assert command.stderr.count("\n") == 1
     assert "s3cret" not in command.stderr
-
-
-@pytest.mark.parametrize("command", ["serve", "gateway"])
-@pytest.mark.parametrize("how", ["option", "setting"])
-def test_address_beyond_this_machine_is_refused(embedded_cli: Commands, command: str, how: str) -> None:
-    arguments, environ = (["--host", "0.0.0.0"], {}) if how == "option" else ([], {"AEGIS_HOST": "0.0.0.0"})
-    refused = embedded_cli.run(command, *arguments, exit_code=2, **environ)
-    assert refused.stdout == ""
-    assert refused.stderr.startswith("aegis-tasks: 0.0.0.0 can be reached from other machines")
-    assert "--insecure" in refused.stderr
-    assert refused.stderr.count("\n") == 1
-    assert not embedded_cli.data_dir.exists()
 
 
 def test_data_folder_that_cannot_be_used_is_told_in_one_line(embedded_cli: Commands, tmp_path: Path) -> None:
