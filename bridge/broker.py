@@ -6,7 +6,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from arq.connections import RedisSettings
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import BlockingConnectionPool, parse_url
 from redis.asyncio.sentinel import Sentinel
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ReadOnlyError
@@ -27,6 +27,9 @@ SENTINEL_PORT: Final = 26379
 CONNECT_TIMEOUT_S: Final = 2
 SOCKET_TIMEOUT_S: Final = 3
 """Longest silence on a connection; blocking reads ask for less."""
+
+MAX_CONNECTIONS: Final = 100
+"""Of one client; further commands wait for a free one."""
 
 FROM_URL: Final = {"path": "unix_socket_path", "db": "database"}
 """Names of redis-py's URL parser that arq calls otherwise."""
@@ -174,7 +177,7 @@ def open_at(where: RedisSettings) -> AegisRedis:
         )
         client: AegisRedis = sentinel.master_for(where.sentinel_master, redis_class=AegisRedis, **common)
         return client
-    return AegisRedis(
+    client = AegisRedis(
         host=where.host,
         port=where.port,
         unix_socket_path=where.unix_socket_path,
@@ -186,3 +189,13 @@ def open_at(where: RedisSettings) -> AegisRedis:
         ssl_check_hostname=where.ssl_check_hostname,
         **common,
     )
+    # The plain pool connects one connection after the other: while Redis is silent, the n-th caller would wait
+    # n times as long for the bad news.
+    pool = client.connection_pool
+    client.connection_pool = BlockingConnectionPool(
+        connection_class=pool.connection_class,
+        max_connections=MAX_CONNECTIONS,
+        timeout=SOCKET_TIMEOUT_S,
+        **pool.connection_kwargs,
+    )
+    return client

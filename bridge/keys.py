@@ -26,6 +26,7 @@ __all__ = [
     "RESULT_PREFIX",
     "RETRY_PREFIX",
     "WAKE_PREFIX",
+    "burst_health_check",
     "health_check",
     "in_progress",
     "job",
@@ -93,6 +94,11 @@ def result(job_id: str) -> str:
 def health_check(queue_key: str) -> str:
     """The sign of life of the workers of a queue; expires when they are gone."""
     return queue_key + health_check_key_suffix
+
+
+def burst_health_check(queue_key: str) -> str:
+    """The same of a burst run, which must not take the standing workers' sign away when it ends."""
+    return health_check(queue_key) + ":burst"
 
 
 def wake(name: str) -> str:

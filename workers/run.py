@@ -9,6 +9,7 @@ from typing import Any, Final
 from arq.connections import ArqRedis
 from arq.worker import Worker, create_worker
 
+from bridge import keys
 from bridge.broker import STORE_AWAY
 from bridge.catalog import Queue
 from bridge.errors import ConfigurationError
@@ -36,8 +37,10 @@ def make_worker(queue: Queue, *, burst: bool = False, redis: ArqRedis | None = N
     if not queue.tasks:
         raise ConfigurationError(f"queue {queue.name!r} has no tasks defined; list functions in {queue.import_path}")
     settings_class = adopt(queue.settings_class, queue_key=queue.key)
-    pool: dict[str, Any] = {} if redis is None else {"redis_pool": redis}
-    return create_worker(settings_class, burst=burst, handle_signals=False, **pool)
+    changes: dict[str, Any] = {} if redis is None else {"redis_pool": redis}
+    if burst:
+        changes["health_check_key"] = keys.burst_health_check(queue.key)
+    return create_worker(settings_class, burst=burst, handle_signals=False, **changes)
 
 
 async def run_workers(workers: Sequence[Worker]) -> None:

@@ -1,3 +1,4 @@
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -43,6 +44,8 @@ def in_process(
     since each command has a loop of its own.
     """
     modules = set(sys.modules)
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
 
     def run(*arguments: str) -> Ended:
         monkeypatch.setattr("sys.argv", ["aegis-tasks", *arguments])
@@ -61,6 +64,8 @@ def in_process(
         outer.chdir(tmp_path)
         outer.setattr("sys.path", [*sys.path])
         yield run
+    root.setLevel(level)
+    root.handlers[:] = handlers  # a command that runs for long configures logging
     for name in set(sys.modules) - modules:
         if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
             del sys.modules[name]
@@ -74,7 +79,7 @@ def sync_redis(valkey_url: str) -> Iterator[Redis]:
         yield client
         listed = tuple(value for value in vars(keys).values() if isinstance(value, str) and ":" in value)
         names = [name.decode() for name in client.scan_iter()]
-        assert [name for name in names if not name.startswith(listed) and client.ttl(name) < 0] == []  # type: ignore[operator]
+        assert [name for name in names if not name.startswith(listed) and client.ttl(name) < 0] == []
 
 
 @pytest.fixture

@@ -125,18 +125,17 @@ def test_wrong_usage_ends_with_code_2(in_process: InProcess, arguments: list[str
     assert "Usage:" in ended.stderr
 
 
-def test_nothing_is_coloured_or_cut_in_a_pipe(cli: Commands, sync_redis: Redis) -> None:
+def test_nothing_is_coloured_or_cut_in_a_pipe(cli: Commands, in_process: InProcess) -> None:
     name = "x" * 200
-    cli.run("enqueue", IO, "--id", name)
+    in_process("enqueue", IO, "--id", name)
 
-    outputs = [cli.run(*arguments).stdout for arguments in (["tasks"], ["queues"], ["events"], ["status", name])]
+    tasks, events = (cli.run(command).stdout for command in ("tasks", "events"))
 
-    for output in outputs:
+    for output in (tasks, events):
         assert "\x1b" not in output
         assert "…" not in output
-    assert name in outputs[2]
-    assert name in outputs[3]
-    assert sync_redis.zcard(keys.queue("load_test")) == 1
+    assert name in events
+    assert max(map(len, tasks.splitlines())) > 200
 
 
 def test_colours_can_be_switched_off_and_on(cli: Commands) -> None:

@@ -52,8 +52,8 @@ def write(cli: Commands, code: str) -> None:
 
 
 @pytest.fixture
-def cli(cli: Commands, monkeypatch: pytest.MonkeyPatch) -> Commands:
-    """Commands, in processes and inside this one, that know the class in `mail_tasks.py`."""
+def cli(cli: Commands, in_process: InProcess, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    """Commands, in processes and inside this one (which is set up first), that know the class in `mail_tasks.py`."""
     cli.environ["AEGIS_QUEUES"] = "mail_tasks.WorkerSettings"
     monkeypatch.setenv("AEGIS_QUEUES", "mail_tasks.WorkerSettings")
     return cli
@@ -88,7 +88,7 @@ def test_queue_name_may_be_left_to_arq(cli: Commands, in_process: InProcess) -> 
     write(cli, PLAIN.replace('    queue_name = "arq:queue:mail"\n', ""))
     in_process("enqueue", "send_welcome_email", "-a", "user_id=7", "--id", "welcome")
     (queue,) = json.loads(in_process("queues", "--json").stdout)
-    assert (queue["name"], queue["queued"]) == ("arq:queue", 1)
+    assert (queue["name"], queue["queued"]) == ("default", 1)
     cli.run("burst", queue["name"])
     assert json.loads(in_process("result", "welcome").stdout) == "8 in en"
 

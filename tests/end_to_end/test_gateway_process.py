@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 
 import httpx
 import msgspec
@@ -36,14 +37,16 @@ def gateway(running: tuple[Command, int]) -> Iterator[httpx.Client]:
 
 
 def said(port: int, request: bytes) -> bytes:
-    """What the server answers to these very bytes before it closes the connection, or goes silent."""
+    """What the server answers to these very bytes before it closes the connection."""
+    answer = b""
     with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
-        connection.sendall(request)
-        connection.shutdown(socket.SHUT_WR)
-        answer = b""
-        while part := connection.recv(65_536):
-            answer += part
-        return answer
+        with suppress(OSError):  # it may have closed the connection before all was sent
+            connection.sendall(request)
+            connection.shutdown(socket.SHUT_WR)
+        with suppress(ConnectionError):
+            while part := connection.recv(65_536):
+                answer += part
+    return answer
 
 
 def test_location_is_a_header_of_its_own(gateway: httpx.Client) -> None:
@@ -92,12 +95,9 @@ def test_curl_is_told_that_its_twenty_megabytes_are_too_large(running: tuple[Com
 def test_odd_request_is_refused_and_the_server_goes_on(
     running: tuple[Command, int], gateway: httpx.Client, request_line: bytes
 ) -> None:
-    try:
-        answer = said(running[1], request_line + b"\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-    except ConnectionError:
-        answer = b""  # refused without a word, which only a request that is not HTTP deserves
-        assert len(request_line) > 500_000
-    assert answer == b"" or answer.startswith(b"HTTP/1.1 4"), answer[:200]
+    answer = said(running[1], request_line + b"\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    is_http = b"HTTP/1.1" in request_line and len(request_line) < 500_000  # else it may be refused without a word
+    assert answer.startswith(b"HTTP/1.1 4") or (answer == b"" and not is_http), answer[:200]
     assert gateway.get("/health").status_code == 200
 
 

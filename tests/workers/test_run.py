@@ -56,6 +56,13 @@ async def test_burst_of_two_queues_ends_when_both_are_empty(settings: Settings, 
     assert [worker.jobs_complete for worker in workers] == [1, 1]
 
 
+async def test_burst_leaves_the_standing_workers_sign_of_life_alone(settings: Settings, redis: AegisRedis) -> None:
+    sign = keys.health_check(keys.queue("one"))
+    await redis.set(sign, b"j_complete=5", px=60_000)
+    await run_workers([worker_of("one", settings, burst=True)])
+    assert await redis.get(sign) == b"j_complete=5"
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 async def test_signal_gives_running_jobs_back(settings: Settings, redis: AegisRedis, signum: signal.Signals) -> None:
     await redis.enqueue_job("sleep", _queue_name=keys.queue("one"), _job_id="job")
