@@ -17,11 +17,27 @@ from bridge import keys
 from bridge.arguments import Signature
 from bridge.errors import ConfigurationError, InvalidQueueType, InvalidTaskName
 
-__all__ = ["ARQ_JOB_TIMEOUT_S", "Catalog", "Queue", "Task", "load_catalog", "load_worker_settings"]
+__all__ = ["ARQ_JOB_TIMEOUT_S", "Catalog", "Queue", "Task", "TaskDescription", "load_catalog", "load_worker_settings"]
 
 ARQ_JOB_TIMEOUT_S: Final = 300
 ARQ_MAX_JOBS: Final = 10
 ARQ_MAX_TRIES: Final = 5
+
+
+class TaskDescription(msgspec.Struct, frozen=True, kw_only=True):
+    """A task that can be enqueued.
+
+    Attributes:
+        arguments: JSON Schema of ``kwargs``.
+        timeout_seconds: a run that takes longer is cancelled; ``null`` without a limit.
+    """
+
+    name: str
+    queue: str
+    summary: str
+    arguments: dict[str, Any]
+    timeout_seconds: float | None
+    max_tries: int
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +55,17 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     signature: Signature
     timeout_s: float
     max_tries: int
+
+    def describe(self) -> TaskDescription:
+        """The task as callers see it."""
+        return TaskDescription(
+            name=self.name,
+            queue=self.queue,
+            summary=self.summary,
+            arguments=self.signature.json_schema,
+            timeout_seconds=None if math.isinf(self.timeout_s) else self.timeout_s,
+            max_tries=self.max_tries,
+        )
 
 
 class Queue(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,21 +15,10 @@ def tasks(json: Json = False) -> None:
     """
     found = [task for queue in load_catalog(read_settings().queues).queues.values() for task in queue.tasks.values()]
     if json:
-        print_json([describe(task) for task in found])
+        print_json([task.describe() for task in found])
     else:
         rows = [(task.name, task.queue, arguments(task), task.summary) for task in found]
         print_table(["task", "queue", "arguments", "what it does"], rows)
-
-
-def describe(task: Task) -> dict[str, object]:
-    return {
-        "name": task.name,
-        "queue": task.queue,
-        "summary": task.summary,
-        "arguments": task.signature.json_schema,
-        "timeout_seconds": task.timeout_s if task.timeout_s != float("inf") else None,
-        "max_tries": task.max_tries,
-    }
 
 
 def arguments(task: Task) -> str:

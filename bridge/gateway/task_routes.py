@@ -13,7 +13,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
 from litestar.params import FromPath
 
-from bridge.catalog import Catalog, Task
+from bridge.catalog import Catalog, TaskDescription
 from bridge.enqueue import Enqueued, Enqueuer, TaskRequest, parse_request
 from bridge.errors import RequestTooLarge, UnsupportedMediaType
 from bridge.gateway.problems import Problem
@@ -22,22 +22,6 @@ from bridge.inspector import Inspector, JobResult, JobStatus
 __all__ = ["task_routes"]
 
 PATH = "/api/v1/tasks"
-
-
-class TaskDescription(msgspec.Struct, frozen=True, kw_only=True):
-    """A task that can be enqueued.
-
-    Attributes:
-        arguments: JSON Schema of ``kwargs``.
-        timeout_seconds: a run that takes longer is cancelled; ``null`` without a limit.
-    """
-
-    name: str
-    queue: str
-    summary: str
-    arguments: dict[str, Any]
-    timeout_seconds: float | None
-    max_tries: int
 
 
 class TaskList(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +78,7 @@ def task_routes(catalog: Catalog, enqueuer: Enqueuer, inspector: Inspector, *, m
             available_tasks=catalog.task_names(),
             total_count=len(catalog.task_names()),
             queues={queue.name: list(queue.tasks) for queue in catalog.queues.values()},
-            tasks=[describe(task) for queue in catalog.queues.values() for task in queue.tasks.values()],
+            tasks=[task.describe() for queue in catalog.queues.values() for task in queue.tasks.values()],
         )
 
     @post(
@@ -133,17 +117,6 @@ def task_routes(catalog: Catalog, enqueuer: Enqueuer, inspector: Inspector, *, m
         return Response(found, status_code=HTTPStatus.OK if found.is_final else HTTPStatus.ACCEPTED)
 
     return Router(PATH, route_handlers=[list_tasks, enqueue, status, result], tags=["tasks"])
-
-
-def describe(task: Task) -> TaskDescription:
-    return TaskDescription(
-        name=task.name,
-        queue=task.queue,
-        summary=task.summary,
-        arguments=task.signature.json_schema,
-        timeout_seconds=task.timeout_s if task.timeout_s != float("inf") else None,
-        max_tries=task.max_tries,
-    )
 
 
 async def read_json_body(request: Request[Any, Any, Any], max_body_bytes: int) -> bytes:

@@ -42,7 +42,6 @@ def said(port: int, request: bytes) -> bytes:
     with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
         with suppress(OSError):  # it may have closed the connection before all was sent
             connection.sendall(request)
-            connection.shutdown(socket.SHUT_WR)
         with suppress(ConnectionError):
             while part := connection.recv(65_536):
                 answer += part
