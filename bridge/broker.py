@@ -49,6 +49,8 @@ def safe_address(settings: Settings) -> str:
     """Where Redis is, in words for logs and errors: never with credentials."""
     if is_embedded(settings):
         return f"the embedded Valkey of {settings.data_dir}"
+    if is_in_memory(settings):
+        return "the memory of this process"
     parts = urlsplit(settings.redis_url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
 

@@ -55,6 +55,7 @@ def test_url_that_cannot_be_read_is_refused(url: str) -> None:
         ("rediss://:secret@example?password=secret", "rediss://example"),
         ("sentinel://u:secret@one,two/master", "sentinel://one,two/master"),
         ("", "the embedded Valkey of .aegis"),
+        ("memory://", "the memory of this process"),
     ],
 )
 def test_address_for_logs_has_no_secret(url: str, shown: str) -> None:

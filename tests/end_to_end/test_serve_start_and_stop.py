@@ -117,7 +117,7 @@ def test_redis_inside_the_process_serves_too(embedded_cli: Commands) -> None:
     assert serving.process.children() == []
     assert serving.result(serving.enqueue())["operations"] == 2
     health = serving.client.get("/health/detailed").json()
-    assert (health["status"], health["redis"]["address"]) == ("healthy", "memory:")
+    assert (health["status"], health["redis"]["address"]) == ("healthy", "the memory of this process")
     # No other process sees these jobs, so the next command to type goes over HTTP.
     (command,) = [line.strip() for line in serving.process.lines if "io_simulation_task" in line]
     assert command.startswith(f"curl -X POST http://127.0.0.1:{serving.port}/api/v1/tasks/enqueue ")

@@ -44,7 +44,7 @@ async def test_detailed_health_counts_the_jobs_of_each_queue(
     assert health["python"] == platform.python_version()
     assert (health["redis"]["reachable"], health["redis"]["address"], health["redis"]["reason"]) == (
         True,
-        "memory:",
+        "the memory of this process",
         None,
     )
     queues = {queue["name"]: queue for queue in health["queues"]}
