@@ -23,7 +23,9 @@ def worker(
     burst: Annotated[bool, typer.Option("--burst", help="End once no job is left.")] = False,
     watch: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", exists=True, file_okay=False, help="Start again when a file in it changes."),
+        typer.Option(
+            metavar="FOLDER", exists=True, file_okay=False, help="Start again when Python files in it change."
+        ),
     ] = None,
 ) -> None:
     """Run the jobs of queues until Ctrl-C, all in one process.
@@ -33,7 +35,9 @@ def worker(
     names = queues or []
     if watch is not None:
         command = [sys.executable, "-m", "cli", "worker", *names, *(["--burst"] if burst else [])]
-        watchfiles.run_process(watch, target=shlex.join(command), target_type="command")
+        # Only Python files: the data folder may be in there too, and every job changes that.
+        only_python = watchfiles.PythonFilter()
+        watchfiles.run_process(watch, target=shlex.join(command), target_type="command", watch_filter=only_python)
         return
     configure_logging()
     run(work(names, is_burst=burst))

@@ -21,6 +21,7 @@ from bridge.valkey_keeper import find_free_port, is_free
 __all__ = [
     "Command",
     "Commands",
+    "InVainError",
     "ValkeyChild",
     "are_gone",
     "find_free_port",
@@ -35,14 +36,20 @@ OURS: Final = ("AEGIS_", "REDIS_", "WORKER_")
 OF_THE_TERMINAL: Final = {"NO_COLOR", "FORCE_COLOR", "CLICOLOR", "TERM", "COLUMNS", "LINES", "TTY_COMPATIBLE"}
 
 
+class InVainError(AssertionError):
+    """What is waited for cannot come any more."""
+
+
 def wait_until(condition: Callable[[], object], timeout_s: float = 30, *, what: str = "it") -> None:
-    """The condition is true. An exception of the condition means that it is not yet."""
+    """The condition is true. An exception of the condition means that it is not yet, but for an `InVainError`."""
     deadline_s = time.monotonic() + timeout_s
     while True:
         try:
             if condition():
                 return
             reason = ""
+        except InVainError:
+            raise
         except Exception as error:
             reason = f": {error!r}"
         assert time.monotonic() < deadline_s, f"waited {timeout_s} s in vain for {what}{reason}"
@@ -108,6 +115,11 @@ class Command:
     def json(self) -> Any:
         return json.loads(self.stdout)
 
+    def assert_is_running(self) -> None:
+        """It has not ended; else what it said of the reason is told."""
+        if not self.is_running:
+            raise InVainError(f"it has ended with code {self.process.returncode}: {self.stdout}\n{self.stderr}")
+
     @property
     def is_running(self) -> bool:
         return self.process.poll() is None
@@ -132,7 +144,7 @@ class Commands:
     """Starts commands in a folder of their own, with nothing of the outer environment that concerns them.
 
     Args:
-        folder: their current folder; the data folder is ``.aegis`` in it.
+        folder: their current folder; the data folder is ``.aegis`` in it, the gateway's port a free one.
         environ: further variables.
     """
 
@@ -140,7 +152,8 @@ class Commands:
         self.folder = folder
         self.data_dir = folder / ".aegis"
         outer = {name: value for name, value in os.environ.items() if not is_of_ours(name)}
-        self.environ = {**outer, "PYTHONPATH": str(ROOT), "AEGIS_DATA_DIR": str(self.data_dir), **environ}
+        own = {"PYTHONPATH": str(ROOT), "AEGIS_DATA_DIR": str(self.data_dir), "AEGIS_PORT": str(find_free_port())}
+        self.environ = {**outer, **own, **environ}
         self.started: list[Command] = []
 
     def start(self, *arguments: str, **environ: str) -> Command:

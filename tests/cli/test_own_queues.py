@@ -117,11 +117,13 @@ def test_worker_that_watches_a_folder_starts_again_with_the_changed_task(cli: Co
 
     write(cli, DECORATED.replace("user_id + 1", "user_id + 1000"))
 
-    wait_until(lambda: len(started_workers(sync_redis)) == 2, what="the second worker")
+    wait_until(lambda: len(started_workers(sync_redis)) >= 2, what="the second worker")
     cli.run("enqueue", "send_welcome_email", "-a", "user_id=7", "--id", "new")
     wait_until(lambda: sync_redis.exists(keys.result("new")), what="the second job")
     assert result_of(sync_redis, "old") == "8 in en"
     assert result_of(sync_redis, "new") == "1007 in en"
+    # Other files in the folder, such as this test's and those of an embedded Valkey, start nothing again.
+    assert len(started_workers(sync_redis)) == 2
     children = worker.children()
     assert children
     worker.process.terminate()

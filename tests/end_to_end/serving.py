@@ -11,11 +11,24 @@ import psutil
 from tests.cli.processes import Command, Commands, find_free_port, wait_until
 from tests.gateway.problem import ENQUEUE
 
-__all__ = ["SEED", "START_TIMEOUT_S", "Serving"]
+__all__ = ["SEED", "START_TIMEOUT_S", "Serving", "start_gateway"]
 
 SEED: Final = {"task_name": "io_simulation_task", "queue_type": "load_test"}
 START_TIMEOUT_S: Final = 40
 """Four Python processes and a Valkey, beside other tests on two cores."""
+
+
+def start_gateway(cli: Commands) -> tuple[Command, int]:
+    """A gateway process that is ready, and its port."""
+    port = find_free_port()
+    process = cli.start("gateway", "--port", str(port))
+
+    def is_ready() -> bool:
+        process.assert_is_running()
+        return httpx.get(f"http://127.0.0.1:{port}/health/ready").status_code == 200
+
+    wait_until(is_ready, START_TIMEOUT_S, what="the gateway")
+    return process, port
 
 
 class Serving:
@@ -34,7 +47,7 @@ class Serving:
         wait_until(self.is_ready, START_TIMEOUT_S, what="serve")
 
     def is_ready(self) -> bool:
-        assert self.process.is_running or self.process.stderr == "", self.process.stderr
+        self.process.assert_is_running()
         return "Ctrl-C stops everything." in self.process.stdout
 
     @property

@@ -11,7 +11,8 @@ import httpx
 import msgspec
 import pytest
 
-from tests.cli.processes import Command, Commands, find_free_port, is_free, wait_until
+from tests.cli.processes import Command, Commands, is_free
+from tests.end_to_end.serving import start_gateway
 from tests.gateway.problem import ENQUEUE, JSON, problem_in
 
 SEED = {"task_name": "io_simulation_task", "queue_type": "load_test"}
@@ -22,9 +23,7 @@ TWENTY_MB = 20 * 1024 * 1024
 def running(tmp_path_factory: pytest.TempPathFactory, valkey_url: str) -> Iterator[tuple[Command, int]]:
     """A gateway process and its port."""
     commands = Commands(tmp_path_factory.mktemp("gateway"), REDIS_URL=valkey_url)
-    port = find_free_port()
-    process = commands.start("gateway", "--port", str(port))
-    wait_until(lambda: httpx.get(f"http://127.0.0.1:{port}/health/ready").status_code == 200, what="the gateway")
+    process, port = start_gateway(commands)
     yield process, port
     assert process.is_running
     commands.close()
@@ -117,10 +116,8 @@ def test_gateway_ends_at_a_signal_although_a_client_stays_connected(
     tmp_path_factory: pytest.TempPathFactory, valkey_url: str, signum: int
 ) -> None:
     commands = Commands(tmp_path_factory.mktemp("gateway"), REDIS_URL=valkey_url)
-    port = find_free_port()
-    process = commands.start("gateway", "--port", str(port))
     try:
-        wait_until(lambda: httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200, what="the gateway")
+        process, port = start_gateway(commands)
         with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
             client.get("/health")
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.cli.processes import Command, Commands, ValkeyChild, find_free_port, wait_until
+from tests.cli.processes import Command, Commands, ValkeyChild
+from tests.end_to_end.serving import start_gateway
 from tests.gateway.problem import ENQUEUE, problem_in
 
 SEED = {"task_name": "io_simulation_task", "queue_type": "load_test"}
@@ -21,11 +22,8 @@ LONGEST_ANSWER_S = 8
 async def gateway(tmp_path: Path, valkey: ValkeyChild) -> AsyncIterator[tuple[Command, httpx.AsyncClient]]:
     """A gateway process on a Valkey of its own, which has a job, and a client of it."""
     commands = Commands(tmp_path, REDIS_URL=valkey.url)
-    port = find_free_port()
-    process = commands.start("gateway", "--port", str(port))
-    base_url = f"http://127.0.0.1:{port}"
-    wait_until(lambda: httpx.get(f"{base_url}/health/ready").status_code == 200, what="the gateway")
-    async with httpx.AsyncClient(base_url=base_url, timeout=LONGEST_ANSWER_S) as client:
+    process, port = start_gateway(commands)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=LONGEST_ANSWER_S) as client:
         answer = await client.post(ENQUEUE, json={**SEED, "task_id": "earlier"})
         assert answer.status_code == 202
         yield process, client

@@ -119,7 +119,7 @@ def test_bad_requests_are_refused_while_jobs_run(serving: Serving) -> None:
 
 
 def test_second_serve_on_the_folder_is_refused_in_one_line(serving: Serving) -> None:
-    command = serving.cli.run("serve", exit_code=2, AEGIS_PORT=str(serving.port + 1))
+    command = serving.cli.run("serve", exit_code=2)
     assert command.stdout == ""
     assert command.stderr.count("\n") == 1
     assert f"another `aegis-tasks serve` runs on {serving.data_dir}" in command.stderr
