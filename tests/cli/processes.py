@@ -28,6 +28,7 @@ __all__ = [
     "is_free",
     "is_of_ours",
     "is_unused",
+    "kill",
     "wait_until",
 ]
 
@@ -80,6 +81,13 @@ def are_gone(processes: list[psutil.Process]) -> bool:
             if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
                 return False
     return True
+
+
+def kill(processes: list[psutil.Process]) -> None:
+    """None of them runs any more."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):  # psutil knows when the id has been given to another process
+            process.kill()
 
 
 class Command:
@@ -177,9 +185,7 @@ class Commands:
                 descendants = command.children()
                 command.process.kill()
                 command.process.wait()
-                for process in descendants:
-                    with suppress(psutil.NoSuchProcess):  # which checks that the id has not been given to another
-                        process.kill()
+                kill(descendants)
         assert stop(self.data_dir, timeout_s=30)
 
 

@@ -10,7 +10,7 @@ from redis import Redis
 
 from bridge import keys
 from tests.cli.conftest import InProcess
-from tests.cli.processes import Commands, wait_until
+from tests.cli.processes import Commands, ValkeyChild, wait_until
 
 IO = "io_simulation_task"
 FAILING = ("enqueue", "failure_testing_task", "-a", "failure_rate=1")
@@ -175,6 +175,17 @@ def test_wait_ends_with_code_5_when_the_time_is_up(in_process: InProcess, sync_r
     assert json.loads(ended.stdout) == {"task_id": "order-17", "status": "queued"}
     assert in_process("result", "order-17", "--wait", timeout)[:2] == (5, "queued: no result yet\n")
     assert sync_redis.zcard(keys.queue("load_test")) == 1
+
+
+def test_wait_ends_with_code_4_when_redis_goes_away(cli: Commands, valkey: ValkeyChild) -> None:
+    waiting = cli.start("enqueue", IO, "--wait", REDIS_URL=valkey.url)
+    wait_until(lambda: len(waiting.lines) == 3, what="the enqueue")
+
+    valkey.kill()
+
+    assert waiting.wait(20) == 4
+    assert waiting.stderr.startswith("aegis-tasks: Redis went away: ")
+    assert waiting.stderr.count("\n") == 1
 
 
 def test_result_waits_for_the_end_of_a_job(cli: Commands) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.processes import Commands, are_gone, is_free, is_unused, wait_until
+from tests.cli.processes import Commands, are_gone, is_free, is_unused, kill, wait_until
 from tests.end_to_end.serving import Serving
 
 
@@ -75,8 +75,11 @@ def test_killed_serve_leaves_no_process(embedded_cli: Commands) -> None:
     serving.process.process.kill()
 
     serving.process.process.wait()
-    wait_until(lambda: are_gone(processes), 10, what="its processes to end")
-    assert is_unused(embedded_cli.data_dir)
+    try:
+        wait_until(lambda: are_gone(processes), 10, what="its processes to end")
+        assert is_unused(embedded_cli.data_dir)
+    finally:
+        kill(processes)
 
 
 def test_changed_task_is_picked_up(embedded_cli: Commands) -> None:
