@@ -9,7 +9,7 @@ from arq.connections import RedisSettings
 from redis.asyncio.connection import BlockingConnectionPool, parse_url
 from redis.asyncio.sentinel import Sentinel
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, ReadOnlyError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from bridge.aegis_redis import AegisRedis
@@ -18,10 +18,22 @@ from bridge.embedded_valkey import ensure_running
 from bridge.errors import ConfigurationError, StoreUnreachable
 from bridge.settings import Settings
 
-__all__ = ["STORE_AWAY", "arq_redis_settings", "connect", "is_embedded", "is_in_memory", "open_redis", "safe_address"]
+__all__ = [
+    "STORE_AWAY",
+    "arq_redis_settings",
+    "connect",
+    "is_away",
+    "is_embedded",
+    "is_in_memory",
+    "open_redis",
+    "safe_address",
+]
 
 STORE_AWAY: Final = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OutOfMemoryError, ConnectionRefusedError)
 """What a command raises when Redis is away for now: down, loading, failing over, or out of memory."""
+
+AWAY_REPLIES: Final = ("NOREPLICAS", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "LOADING", "READONLY", "OOM")
+"""First words of error replies that mean the same; redis-py has no class for all of them."""
 
 SENTINEL_PORT: Final = 26379
 CONNECT_TIMEOUT_S: Final = 2
@@ -33,6 +45,13 @@ MAX_CONNECTIONS: Final = 100
 
 FROM_URL: Final = {"path": "unix_socket_path", "db": "database"}
 """Names of redis-py's URL parser that arq calls otherwise."""
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether a command failed because Redis is away for now, so that it may succeed in a moment."""
+    return isinstance(error, STORE_AWAY) or (
+        isinstance(error, ResponseError) and str(error).partition(" ")[0] in AWAY_REPLIES
+    )
 
 
 def is_embedded(settings: Settings) -> bool:

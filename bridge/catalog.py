@@ -86,6 +86,11 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     import_path: str
     settings_class: type
 
+    @property
+    def has_work(self) -> bool:
+        """Whether a worker of it would have anything to do: a task, or a cron job."""
+        return bool(self.tasks or vars(self.settings_class).get("cron_jobs"))
+
 
 class Catalog:
     """The queues that this deployment knows.

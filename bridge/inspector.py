@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from bridge import keys
 from bridge.catalog import Catalog, Queue
 from bridge.codec import Failure, JobPayload, ResultPayload, decode_job, decode_result
-from bridge.errors import JobNotFound
+from bridge.errors import JobNotFound, UndecodablePayload
 from bridge.events import ErrorSummary
 from bridge.scripts import Scripts
 
@@ -149,7 +149,7 @@ class Inspector:
         health = await self.redis.get(keys.health_check(queue.key))
         return QueueStatus(
             name=queue.name,
-            message="no tasks defined" if not queue.tasks else "ready" if health else "worker offline",
+            message="no tasks defined" if not queue.has_work else "ready" if health else "worker offline",
             tasks=list(queue.tasks),
             queued=depth.queued,
             in_progress=depth.in_progress,
@@ -211,4 +211,7 @@ def summary(failure: Failure) -> ErrorSummary:
 
 
 def instant(unix_ms: int) -> datetime:
-    return datetime.fromtimestamp(unix_ms / 1000, UTC)
+    try:
+        return datetime.fromtimestamp(unix_ms / 1000, UTC)
+    except (OverflowError, ValueError, OSError):
+        raise UndecodablePayload(f"{unix_ms} is not a time in ms") from None

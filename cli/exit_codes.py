@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import Final
 
-from bridge.broker import STORE_AWAY
+from bridge.broker import is_away
 from bridge.errors import (
     AegisError,
     ConfigurationError,
@@ -39,12 +39,13 @@ CODES: Final[Mapping[type[BaseException], ExitCode]] = {
     ConfigurationError: ExitCode.USAGE,
     JobNotFound: ExitCode.NOT_FOUND,
     StoreUnreachable: ExitCode.UNREACHABLE,
-    **dict.fromkeys(STORE_AWAY, ExitCode.UNREACHABLE),
 }
 
 
 def exit_code_of(error: BaseException) -> ExitCode | None:
     """The code for an error that is no bug of ours; ``None`` for any other."""
+    if is_away(error):
+        return ExitCode.UNREACHABLE
     return next((CODES[cls] for cls in type(error).__mro__ if cls in CODES), None)
 
 

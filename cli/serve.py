@@ -104,7 +104,7 @@ def make_services(
     gateway = [*own, "gateway", "--host", host, "--port", str(port), *(["--insecure"] if is_insecure else [])]
     yield Service("gateway", gateway, logs / "gateway.log")
     for queue in catalog.queues.values():
-        if queue.tasks:
+        if queue.has_work:
             yield Service(f"worker {queue.name}", [*own, "worker", queue.name], logs / f"worker-{queue.name}.log")
 
 
@@ -154,8 +154,8 @@ def welcome(settings: Settings, catalog: Catalog, host: str, port: int) -> None:
         "docs": f"{base}/",
         "health": f"{base}/health/detailed",
         "redis": safe_address(settings),
-        "workers": ", ".join(f"{q.name} ({len(q.tasks)} tasks)" for q in catalog.queues.values() if q.tasks),
-        "idle": ", ".join(f"{q.name} (no tasks defined)" for q in catalog.queues.values() if not q.tasks),
+        "workers": ", ".join(f"{q.name} ({len(q.tasks)} tasks)" for q in catalog.queues.values() if q.has_work),
+        "idle": ", ".join(f"{q.name} (no tasks defined)" for q in catalog.queues.values() if not q.has_work),
         "logs": "" if is_in_memory(settings) else str(settings.data_dir / "logs"),
     }
     console.print("aegis-tasks is ready", style="bold green")
@@ -197,7 +197,7 @@ async def serve_in_process(settings: Settings, catalog: Catalog, host: str, port
 
 @contextlib.asynccontextmanager
 async def workers_of(settings: Settings, catalog: Catalog) -> AsyncIterator["asyncio.Task[None]"]:
-    queues = [queue for queue in catalog.queues.values() if queue.tasks]
+    queues = [queue for queue in catalog.queues.values() if queue.has_work]
     workers = []
     for queue in queues:
         redis = open_redis(settings)

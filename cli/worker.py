@@ -54,6 +54,6 @@ def choose(catalog: Catalog, names: list[str]) -> list[Queue]:
     """The queues of these names; without names, those that have tasks."""
     if names:
         return [catalog.queue(name) for name in names]
-    if with_tasks := [queue for queue in catalog.queues.values() if queue.tasks]:
+    if with_tasks := [queue for queue in catalog.queues.values() if queue.has_work]:
         return with_tasks
     raise ConfigurationError("no queue has tasks defined; AEGIS_QUEUES names the settings classes to load")

@@ -34,7 +34,7 @@ def make_worker(queue: Queue, *, burst: bool = False, redis: ArqRedis | None = N
     Raises:
         ConfigurationError: the queue has no tasks.
     """
-    if not queue.tasks:
+    if not queue.has_work:
         raise ConfigurationError(f"queue {queue.name!r} has no tasks defined; list functions in {queue.import_path}")
     settings_class = adopt(queue.settings_class, queue_key=queue.key)
     changes: dict[str, Any] = {} if redis is None else {"redis_pool": redis}

@@ -9,7 +9,7 @@ import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
-from bridge.broker import STORE_AWAY
+from bridge.broker import is_away
 from bridge.errors import (
     AegisError,
     ConfigurationError,
@@ -104,7 +104,9 @@ def from_litestar(_: Request[Any, Any, Any], error: HTTPException) -> Response[P
     return response
 
 
-def from_bug(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+def from_anything(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    if is_away(error):
+        return from_store(request, error)
     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
     detail = "This is a bug of the gateway; its log has the details"
     return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", detail)
@@ -113,6 +115,5 @@ def from_bug(request: Request[Any, Any, Any], error: Exception) -> Response[Prob
 EXCEPTION_HANDLERS: Final[dict[int | type[Exception], Any]] = {
     AegisError: from_our_error,
     HTTPException: from_litestar,
-    Exception: from_bug,
-    **dict.fromkeys(STORE_AWAY, from_store),
+    Exception: from_anything,
 }

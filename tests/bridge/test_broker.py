@@ -1,8 +1,9 @@
 from pathlib import Path
 
 import pytest
+from redis.exceptions import ResponseError
 
-from bridge.broker import arq_redis_settings, connect, open_redis, safe_address
+from bridge.broker import arq_redis_settings, connect, is_away, open_redis, safe_address
 from bridge.errors import ConfigurationError, StoreUnreachable
 from bridge.settings import Settings
 
@@ -65,6 +66,14 @@ def test_address_for_logs_has_no_secret(url: str, shown: str) -> None:
 async def test_nothing_there_is_one_clear_error() -> None:
     with pytest.raises(StoreUnreachable, match=r"Redis at redis://127\.0\.0\.1:1 cannot be reached"):
         await connect(of("redis://127.0.0.1:1"))
+
+
+@pytest.mark.parametrize(
+    "reply", ["NOREPLICAS Not enough good replicas to write.", "MISCONF Errors writing to the AOF"]
+)
+def test_reply_of_a_server_in_trouble_means_away(reply: str) -> None:
+    assert is_away(ResponseError(reply))
+    assert not is_away(ResponseError("WRONGTYPE Operation against a key"))
 
 
 async def test_clients_in_memory_share_their_jobs() -> None:

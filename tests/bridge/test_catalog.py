@@ -2,7 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from arq import func
+from arq import cron, func
 
 from bridge.catalog import Catalog, load_catalog, read_queue
 from bridge.errors import ConfigurationError, InvalidQueueType, InvalidTaskName
@@ -82,6 +82,17 @@ def test_unknown_names_say_what_there_is() -> None:
     with pytest.raises(InvalidQueueType, match="queues: mail") as unknown_queue:
         catalog.task("hello", "male")
     assert unknown_queue.value.available_queues == ["mail"]
+
+
+def test_class_with_cron_jobs_only_has_work() -> None:
+    class Nightly:
+        functions: list[Any] = []  # noqa: RUF012
+        cron_jobs = [cron(hello, hour=3)]  # noqa: RUF012
+
+    class Empty: ...
+
+    assert read_queue(Nightly, "app.Nightly").has_work
+    assert not read_queue(Empty, "app.Empty").has_work
 
 
 def test_two_classes_of_one_queue_are_refused() -> None:
