@@ -57,6 +57,15 @@ async def run_our_worker(settings: Settings, redis: AegisRedis) -> Worker:
     return worker
 
 
+async def enqueue_pickled(valkey_url: str) -> None:
+    """As a stock producer does that was given no serializer."""
+    pickling = await create_pool(RedisSettings.from_dsn(valkey_url))
+    try:
+        await pickling.enqueue_job("add", 1, _queue_name=QUEUE, _job_id="pickled")
+    finally:
+        await pickling.aclose(close_connection_pool=True)
+
+
 async def run_stock_worker(pool: ArqRedis) -> Worker:
     worker = Worker(
         FUNCTIONS,
@@ -111,7 +120,7 @@ async def test_stock_client_sees_our_jobs_in_the_queue(redis: AegisRedis, stock_
     assert await stock_pool.enqueue_job("add", 2, _queue_name=QUEUE, _job_id="mine") is None
 
 
-async def test_deferred_job_of_ours_is_left_alone_until_it_is_due(redis: AegisRedis, stock_pool: ArqRedis) -> None:
+async def test_stock_client_sees_that_our_job_is_deferred(redis: AegisRedis, stock_pool: ArqRedis) -> None:
     await redis.enqueue_job("add", 1, _queue_name=QUEUE, _job_id="later", _defer_by=60)
     assert await Job("later", stock_pool, QUEUE).status() == JobStatus.deferred
 
@@ -119,11 +128,7 @@ async def test_deferred_job_of_ours_is_left_alone_until_it_is_due(redis: AegisRe
 async def test_pickled_job_is_refused_and_the_worker_goes_on(
     settings: Settings, redis: AegisRedis, valkey_url: str
 ) -> None:
-    pickling = await create_pool(RedisSettings.from_dsn(valkey_url))
-    try:
-        await pickling.enqueue_job("add", 1, _queue_name=QUEUE, _job_id="pickled")
-    finally:
-        await pickling.aclose(close_connection_pool=True)
+    await enqueue_pickled(valkey_url)
     good = await redis.enqueue_job("add", 1, _queue_name=QUEUE)
     assert good is not None
     worker = await run_our_worker(settings, redis)
@@ -137,11 +142,7 @@ async def test_pickled_job_is_refused_and_the_worker_goes_on(
 async def test_pickled_job_runs_where_the_settings_accept_it(
     settings: Settings, redis: AegisRedis, valkey_url: str
 ) -> None:
-    pickling = await create_pool(RedisSettings.from_dsn(valkey_url))
-    try:
-        await pickling.enqueue_job("add", 1, _queue_name=QUEUE, _job_id="pickled")
-    finally:
-        await pickling.aclose(close_connection_pool=True)
+    await enqueue_pickled(valkey_url)
     accepting = Settings(redis_url=settings.redis_url, accept_pickle=True)
     assert (await run_our_worker(accepting, redis)).jobs_complete == 1
     result = await Job("pickled", redis, QUEUE, job_deserializer).result(timeout=5)
