@@ -5,10 +5,11 @@ from functools import cached_property
 from typing import Any
 
 from arq.connections import ArqRedis
-from arq.jobs import Job, SerializationError
-from arq.utils import to_ms, to_unix_ms
+from arq.jobs import Job, SerializationError, serialize_job
+from arq.utils import timestamp_ms, to_ms, to_unix_ms
 
 from bridge import keys
+from bridge.codec import job_serializer
 from bridge.new_job import job_body, new_job_id
 from bridge.scripts import NewJob, Scripts
 
@@ -59,10 +60,7 @@ class AegisRedis(ArqRedis):
         if _defer_until and _defer_by:
             raise RuntimeError("use either '_defer_until' or '_defer_by' or neither, not both")
         queue_key = _queue_name or self.default_queue_name
-        try:
-            body = job_body(function, args, kwargs, job_try=_job_try)
-        except Exception as error:
-            raise SerializationError(f'unable to serialize job "{function}"') from error
+        body = self._body(function, args, kwargs, _job_try)
         job = NewJob(
             job_id=_job_id or new_job_id(),
             task=function,
@@ -77,3 +75,15 @@ class AegisRedis(ArqRedis):
         if not event_id:
             return None
         return Job(job.job_id, redis=self, _queue_name=queue_key, _deserializer=self.job_deserializer)
+
+    def _body(
+        self, function: str, args: tuple[Any, ...], kwargs: dict[str, Any], job_try: int | None
+    ) -> tuple[bytes, bytes]:
+        """The job as JSON; as the pool's own serializer writes it where that is another than ours."""
+        if self.job_serializer not in {None, job_serializer}:
+            now_ms = timestamp_ms()
+            return serialize_job(function, args, kwargs, job_try, now_ms, serializer=self.job_serializer), b""
+        try:
+            return job_body(function, args, kwargs, job_try=job_try)
+        except Exception as error:
+            raise SerializationError(f'unable to serialize job "{function}"') from error

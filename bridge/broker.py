@@ -6,8 +6,9 @@ from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from arq.connections import RedisSettings
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import BlockingConnectionPool, parse_url
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -25,8 +26,10 @@ __all__ = [
     "is_away",
     "is_embedded",
     "is_in_memory",
+    "open_at",
     "open_redis",
     "safe_address",
+    "same_place",
 ]
 
 STORE_AWAY: Final = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OutOfMemoryError, ConnectionRefusedError)
@@ -184,7 +187,36 @@ def read_sentinel_url(url: str, database: int) -> RedisSettings:
     )
 
 
+def same_place(redis: Redis) -> Redis:
+    """Another client of the same Redis, with connections of its own: for blocking reads, or another event loop.
+
+    It notices a silent Redis after a few seconds, whatever the first one does.
+    """
+    pool = redis.connection_pool
+    if isinstance(pool, SentinelConnectionPool):
+        known = [sentinel.connection_pool.connection_kwargs for sentinel in pool.sentinel_manager.sentinels]
+        sentinel = Sentinel(  # type: ignore[no-untyped-call]
+            [(options["host"], options["port"]) for options in known],
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            socket_timeout=SOCKET_TIMEOUT_S,
+        )
+        own = ("connection_pool", "host", "port")
+        options = {name: value for name, value in pool.connection_kwargs.items() if name not in own}
+        client: Redis = sentinel.master_for(pool.service_name, **options)
+        return client
+    options = {"socket_timeout": SOCKET_TIMEOUT_S, "socket_connect_timeout": CONNECT_TIMEOUT_S}
+    given = {name: value for name, value in pool.connection_kwargs.items() if value is not None or name not in options}
+    if "server" in given:  # fakeredis answers at once and knows no timeouts
+        options = {}
+    return Redis(
+        connection_pool=ConnectionPool(
+            connection_class=pool.connection_class, max_connections=MAX_CONNECTIONS, **(options | given)
+        )
+    )
+
+
 def open_at(where: RedisSettings) -> AegisRedis:
+    """A client of the place that arq's settings describe; it connects with its first command."""
     common: dict[str, Any] = {
         "db": where.database,
         "username": where.username,

@@ -18,13 +18,18 @@ from arq.constants import (
 
 __all__ = [
     "ABORT",
+    "DEAD_PREFIX",
     "EVENTS",
     "IN_PROGRESS_PREFIX",
     "JOB_PREFIX",
+    "LEASE_MS",
     "LUA_CONSTANTS",
+    "PAUSED_PREFIX",
+    "PROGRESS_PREFIX",
     "QUEUE_PREFIX",
     "RESULT_PREFIX",
     "RETRY_PREFIX",
+    "STATS_PREFIX",
     "WAKE_PREFIX",
     "burst_health_check",
     "health_check",
@@ -55,7 +60,22 @@ ABORT: Final = abort_jobs_ss
 EVENTS: Final = "aegis:events"
 """stream, capped: every state change. See `bridge.events`."""
 WAKE_PREFIX: Final = "aegis:wake:"
-"""list, capped at 64 and expiring after a minute: a token for each enqueue, for idle workers to block on."""
+"""list of at most one token, expiring after a minute: there may be work; idle workers block on it."""
+PAUSED_PREFIX: Final = "aegis:paused:"
+"""string, no TTL: while it is there, our workers start no job of the queue."""
+PROGRESS_PREFIX: Final = "aegis:progress:"
+"""string, TTL of an hour: the latest progress of a running job, as JSON."""
+DEAD_PREFIX: Final = "aegis:dead:"
+"""zset, pruned by age and number: job id -> failed at ms; and for each a string ``…:<id>``, TTL of 7 days."""
+STATS_PREFIX: Final = "aegis:stats:"
+"""hash for each queue and minute, TTL of two hours: how many attempts ended how, waited and ran how long."""
+
+LEASE_MS: Final = 10_000
+"""How long a claimed job is safe from other workers unless its lease is renewed."""
+DEAD_TTL_MS: Final = 7 * 24 * 3600 * 1000
+DEAD_MAX: Final = 10_000
+"""Dead letters kept of one queue."""
+STATS_TTL_MS: Final = 2 * 3600 * 1000
 
 
 def queue(name: str) -> str:
@@ -106,12 +126,20 @@ def wake(name: str) -> str:
     return WAKE_PREFIX + name
 
 
-LUA_CONSTANTS: Final = {
+LUA_CONSTANTS: Final[dict[str, str | int]] = {
     "JOB": JOB_PREFIX,
     "IN_PROGRESS": IN_PROGRESS_PREFIX,
     "RETRY": RETRY_PREFIX,
     "RESULT": RESULT_PREFIX,
     "WAKE": WAKE_PREFIX,
     "EVENTS": EVENTS,
+    "ABORT": ABORT,
+    "PAUSED": PAUSED_PREFIX,
+    "PROGRESS": PROGRESS_PREFIX,
+    "DEAD": DEAD_PREFIX,
+    "STATS": STATS_PREFIX,
+    "DEAD_TTL_MS": DEAD_TTL_MS,
+    "DEAD_MAX": DEAD_MAX,
+    "STATS_TTL_MS": STATS_TTL_MS,
 }
-"""Name in a Lua script -> key or key prefix."""
+"""Name in a Lua script -> key, key prefix, or bound."""

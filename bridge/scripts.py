@@ -7,7 +7,7 @@ redis-py loads it and calls again.
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from redis.asyncio import Redis
@@ -15,9 +15,9 @@ from redis.asyncio import Redis
 from bridge import keys
 from bridge.events import EventData, encode_data
 
-__all__ = ["Depth", "NewEvent", "NewJob", "Scripts"]
+__all__ = ["Claims", "Depth", "Ending", "NewEvent", "NewJob", "Scripts"]
 
-DUE_IDS_EXAMINED: Final = 1000
+DUE_IDS_EXAMINED: Final = 5000
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +65,37 @@ class Depth(msgspec.Struct, frozen=True, kw_only=True):
     oldest_age_ms: int
 
 
+class Claims(NamedTuple):
+    """What a claim returned.
+
+    Attributes:
+        now_ms: the server's time.
+        next_due_ms: when the next job is due, within the time asked for; 0 when none is.
+        jobs: five values for each job, one after the other: id, body, attempt, due ms, and what to do with it:
+            ``run``, or end it as ``expired``, ``aborted`` or ``exhausted``.
+    """
+
+    now_ms: int
+    next_due_ms: int
+    jobs: list[Any]
+
+
+class Ending(NamedTuple):
+    """How an attempt ended; the order is that of ``finish.lua``, which says what the fields hold."""
+
+    job_id: str
+    token: str
+    kind: str
+    task: str
+    attempt: int
+    data: bytes
+    result: bytes
+    number: int
+    extra: bytes
+    wait_bucket: int | str
+    run_bucket: int | str
+
+
 class Scripts:
     """The scripts, bound to a connection.
 
@@ -78,6 +109,9 @@ class Scripts:
         self._enqueue = redis.register_script(source("enqueue"))
         self._report = redis.register_script(source("report"))
         self._depth = redis.register_script(source("depth"))
+        self._claim = redis.register_script(source("claim"))
+        self._finish = redis.register_script(source("finish"))
+        self._renew = redis.register_script(source("renew"))
 
     async def enqueue(self, jobs: Sequence[NewJob]) -> tuple[int, list[str]]:
         """Stores each job whose id is free, with its event and a wake-up, all in one step.
@@ -100,9 +134,53 @@ class Scripts:
             arguments += (kind, event.job_id, event.queue, event.task, event.attempt, event.worker, event.trace, data)
         return [event_id.decode() for event_id in await self._report(args=arguments)]
 
+    async def claim(
+        self,
+        queue: str,
+        queue_key: str,
+        *,
+        worker: str,
+        token: str,
+        wanted: int,
+        ahead_ms: int,
+        most_tries: bytes,
+        heeds_aborts: bool,
+    ) -> Claims:
+        """Takes up to ``wanted`` due jobs: each has this token, its lease, and a ``job.started`` event.
+
+        Args:
+            queue: short name.
+            queue_key: its zset.
+            worker: who claims, for the events.
+            token: unique to this claim; only who presents it can finish the jobs.
+            wanted: jobs, at most.
+            ahead_ms: how far ahead a due time matters.
+            most_tries: JSON object, task -> most attempts, ``""`` -> those of the others.
+            heeds_aborts: whether entries of arq's abort set count.
+        """
+        arguments = (self.events_max_len, queue, worker, token, wanted, keys.LEASE_MS, ahead_ms, most_tries)
+        reply = await self._claim(keys=(queue_key,), args=(*arguments, int(heeds_aborts)))
+        return Claims(int(reply[0]), int(reply[1]), reply[2:])
+
+    async def finish(self, queue: str, queue_key: str, *, worker: str, endings: Sequence[Ending]) -> list[int]:
+        """Writes the ends of attempts; each 1 in the answer is committed, each 0 had lost its token and is not."""
+        arguments: list[Any] = [self.events_max_len, queue, worker]
+        for ending in endings:
+            arguments += ending
+        committed: list[int] = await self._finish(keys=(queue_key,), args=arguments)
+        return committed
+
+    async def renew(self, queue_key: str, leases: Sequence[tuple[str, str]]) -> list[int]:
+        """Extends the leases, each an id and a token; returns the positions of those that are lost."""
+        arguments: list[Any] = [keys.LEASE_MS]
+        for lease in leases:
+            arguments += lease
+        lost: list[int] = await self._renew(keys=(queue_key,), args=arguments)
+        return lost
+
     async def depth(self, queue_key: str) -> Depth:
         """Counts the jobs of a queue by state."""
-        queued, in_progress, deferred, oldest_due, now = await self._depth(keys=[queue_key], args=[DUE_IDS_EXAMINED])
+        queued, in_progress, deferred, oldest_due, now = await self._depth(keys=[queue_key], args=[DUE_IDS_EXAMINED, keys.LEASE_MS])
         oldest_age_ms = int(now) - int(float(oldest_due)) if oldest_due != b"0" else 0
         return Depth(queued=queued, in_progress=in_progress, deferred=deferred, oldest_age_ms=oldest_age_ms)
 
@@ -111,6 +189,6 @@ class Scripts:
 def source(name: str) -> str:
     """The text of ``lua/<name>.lua`` below the key names and the prelude."""
     folder = files("bridge") / "lua"
-    constants = ", ".join(f"{name} = '{key}'" for name, key in keys.LUA_CONSTANTS.items())
+    constants = ", ".join(f"{name} = {value!r}" for name, value in keys.LUA_CONSTANTS.items())
     prelude = (folder / "prelude.lua").read_text(encoding="utf-8")
     return f"local KEY = {{ {constants} }}\n{prelude}\n{(folder / f'{name}.lua').read_text(encoding='utf-8')}"

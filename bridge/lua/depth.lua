@@ -1,20 +1,25 @@
 -- Counts the jobs of a queue by state; reads only.
 --
 -- KEYS     [1] queue
--- ARGV     [1] how many due ids to look at for running ones: stock workers only ever run the first few hundred
+-- ARGV     [1] how many due ids, and how many leased ones, to look at: stock workers only ever run the first few
+--          hundred due jobs, ours as many as they have places; [2] longest lease, ms
 -- RETURNS  queued, in progress, deferred, due time ms of the oldest queued job (0: none), now ms
 -- EVENTS   none
-local now = digits(now_ms())
-local due = redis.call('ZCOUNT', KEYS[1], '-inf', now)
+local now = now_ms()
+local due = redis.call('ZCOUNT', KEYS[1], '-inf', digits(now))
 local deferred = redis.call('ZCARD', KEYS[1]) - due
-local running, oldest = 0, '0'
+local running, leased, oldest = 0, 0, '0'
 
-local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'WITHSCORES', 'LIMIT', 0, ARGV[1])
+local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', digits(now), 'WITHSCORES', 'LIMIT', 0, ARGV[1])
 for i = 1, #ids, 2 do
   if redis.call('EXISTS', KEY.IN_PROGRESS .. ids[i]) == 1 then
     running = running + 1
   elseif oldest == '0' then
-    oldest = ids[i + 1]
+    oldest = digits(math.floor(tonumber(ids[i + 1])))
   end
 end
-return { due - running, running, deferred, oldest, now }
+ids = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. digits(now), digits(now + ARGV[2] + 1), 'WITHSCORES', 'LIMIT', 0, ARGV[1])
+for i = 2, #ids, 2 do
+  if is_leased(tonumber(ids[i])) then leased = leased + 1 end
+end
+return { due - running, running + leased, deferred - leased, oldest, digits(now) }

@@ -3,7 +3,7 @@
 -- ARGV     [1] event stream cap, entries
 --          then 9 for each job:
 --          id, task, queue name, queue key,
---          body up to the enqueue time, body after it (the enqueue time is this server's, ms),
+--          body up to the enqueue time, body after it (the enqueue time is this server's, ms; after '' none is added),
 --          delay ms (0: none), due at ms (0: not given), expires after ms (0: never)
 -- RETURNS  [1] now, ms; then for each job: the event's id, or '' when a body or a result of that id exists
 -- EVENTS   job.enqueued, or job.deferred when it is due later
@@ -12,7 +12,7 @@ local max_len, now = ARGV[1], now_ms()
 local count = (#ARGV - 1) / FIELDS
 
 if count ~= math.floor(count) then return redis.error_reply('ERR enqueue: not a whole number of jobs') end
-local failure = wrong_type(KEY.EVENTS, 'stream')
+local failure = wrong_type(KEY.EVENTS, 'stream') or wrong_type(KEY.ABORT, 'zset')
 if failure then return failure end
 
 local checked, jobs = {}, {}
@@ -35,29 +35,26 @@ for i = 1, count do
 end
 
 local reply, woken = { digits(now) }, {}
+-- An abort that came after the end of an earlier job of the same id is not meant for this one.
+local has_aborts = redis.call('EXISTS', KEY.ABORT) == 1
 for i, job in ipairs(jobs) do
   local event_id = ''
   if redis.call('EXISTS', KEY.JOB .. job.id, KEY.RESULT .. job.id) == 0 then
     local due = math.max(now, job.due_at, now + job.delay)
-    local body = job.head .. digits(now) .. job.tail
+    local body = job.tail == '' and job.head or job.head .. digits(now) .. job.tail
     if job.expires > 0 then
       redis.call('SET', KEY.JOB .. job.id, body, 'PX', digits(job.expires))
     else
       redis.call('SET', KEY.JOB .. job.id, body)
     end
     redis.call('ZADD', job.queue_key, digits(due), job.id)
-    event_id = emit(max_len, {
-      kind = due > now and 'job.deferred' or 'job.enqueued', job_id = job.id, queue = job.queue, task = job.task,
-      attempt = '0', at_ms = digits(now), data = '{"due_at_ms":' .. digits(due) .. '}',
-    })
+    if has_aborts then redis.call('ZREM', KEY.ABORT, job.id) end
+    event_id = emit(max_len, due > now and 'job.deferred' or 'job.enqueued', job.id, job.queue, job.task, 0,
+      digits(now), '{"due_at_ms":' .. digits(due) .. '}')
     woken[job.queue] = true
   end
   reply[i + 1] = event_id
 end
 
-for queue in pairs(woken) do
-  local wake = KEY.WAKE .. queue
-  if redis.call('LLEN', wake) < 64 then redis.call('RPUSH', wake, '1') end
-  redis.call('EXPIRE', wake, 60)
-end
+for queue in pairs(woken) do wake(queue) end
 return reply

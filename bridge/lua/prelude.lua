@@ -17,13 +17,40 @@ local function wrong_type(key, wanted)
   end
 end
 
--- The only place an event is born. event: kind, job_id, queue, task, attempt, at_ms, data; worker and trace may be ''.
-local function emit(max_len, event)
-  local fields = {
-    'kind', event.kind, 'job_id', event.job_id, 'queue', event.queue, 'task', event.task,
-    'attempt', event.attempt, 'at_ms', event.at_ms, 'data', event.data,
-  }
-  if event.worker and event.worker ~= '' then fields[#fields + 1] = 'worker'; fields[#fields + 1] = event.worker end
-  if event.trace and event.trace ~= '' then fields[#fields + 1] = 'trace'; fields[#fields + 1] = event.trace end
-  return redis.call('XADD', KEY.EVENTS, 'MAXLEN', '~', max_len, '*', unpack(fields))
+-- The only place an event is born; all but worker and trace, which may be left out, are strings or numbers.
+local function emit(max_len, kind, job_id, queue, task, attempt, at_ms, data, worker, trace)
+  worker, trace = worker or '', trace or ''
+  if trace ~= '' then
+    return redis.call('XADD', KEY.EVENTS, 'MAXLEN', '~', max_len, '*', 'kind', kind, 'job_id', job_id, 'queue', queue,
+      'task', task, 'attempt', attempt, 'at_ms', at_ms, 'data', data, 'worker', worker, 'trace', trace)
+  elseif worker ~= '' then
+    return redis.call('XADD', KEY.EVENTS, 'MAXLEN', '~', max_len, '*', 'kind', kind, 'job_id', job_id, 'queue', queue,
+      'task', task, 'attempt', attempt, 'at_ms', at_ms, 'data', data, 'worker', worker)
+  end
+  return redis.call('XADD', KEY.EVENTS, 'MAXLEN', '~', max_len, '*', 'kind', kind, 'job_id', job_id, 'queue', queue,
+    'task', task, 'attempt', attempt, 'at_ms', at_ms, 'data', data)
+end
+
+-- The score of a claimed job: the end of its lease, with half a ms that tells it from a due time.
+local function lease_score(deadline_ms) return digits(deadline_ms) .. '.5' end
+local function is_leased(score) return score ~= math.floor(score) end
+
+-- Lets one idle worker of the queue look for jobs; it wakes the next one if it leaves any (claim.lua).
+local function wake(queue)
+  local bell = KEY.WAKE .. queue
+  if redis.call('EXISTS', bell) == 0 then
+    redis.call('RPUSH', bell, '1')
+    redis.call('EXPIRE', bell, 60)
+  end
+end
+
+-- Forgets dead letters that are too old, and the oldest of those that are too many.
+local function prune_dead(dead_key, now)
+  local old = redis.call('ZRANGE', dead_key, '-inf', digits(now - KEY.DEAD_TTL_MS), 'BYSCORE', 'LIMIT', 0, 1000)
+  local surplus = redis.call('ZCARD', dead_key) - #old - KEY.DEAD_MAX
+  if surplus > 0 then old = redis.call('ZRANGE', dead_key, 0, #old + math.min(surplus, 1000) - 1) end
+  for _, id in ipairs(old) do
+    redis.call('ZREM', dead_key, id)
+    redis.call('DEL', dead_key .. ':' .. id)
+  end
 end

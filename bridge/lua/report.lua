@@ -14,9 +14,8 @@ if failure then return failure end
 local at_ms, ids = digits(now_ms()), {}
 for i = 1, count do
   local at = 1 + (i - 1) * FIELDS
-  ids[i] = emit(ARGV[1], {
-    kind = ARGV[at + 1], job_id = ARGV[at + 2], queue = ARGV[at + 3], task = ARGV[at + 4], attempt = ARGV[at + 5],
-    worker = ARGV[at + 6], trace = ARGV[at + 7], data = ARGV[at + 8], at_ms = at_ms,
-  })
+  -- kind, job id, queue, task, attempt; data; worker, trace
+  ids[i] = emit(ARGV[1], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], at_ms,
+    ARGV[at + 8], ARGV[at + 6], ARGV[at + 7])
 end
 return ids

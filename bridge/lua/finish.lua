@@ -1,0 +1,92 @@
+-- Writes how attempts ended: result or next due time, clean-up, counters and event of each.
+-- Of an attempt whose token is no longer the job's, nothing is written.
+--
+-- KEYS     [1] queue
+-- ARGV     [1] event stream cap, entries; [2] queue name; [3] worker;
+--          then 11 for each attempt: id, token, kind, task, attempt,
+--          data (a JSON object; of job.retrying without its closing brace: due_at_ms is added),
+--          result ('': none is kept), number, extra, and for the counters: wait, run ('': it did not run)
+--          number:  how long the result is kept, ms (0: for ever);
+--                   of job.retrying the delay in ms, or where extra is 'interrupted' the due time in ms
+--          extra:   of job.failed the dead letter, a JSON object ('': none);
+--                   of job.retrying 'interrupted' when the attempt does not count
+-- RETURNS  for each attempt 1, or 0 when the job has another token
+-- EVENTS   job.succeeded, job.failed, job.aborted, job.retrying
+local FIELDS, HEAD = 11, 3
+local max_len, queue, worker = ARGV[1], ARGV[2], ARGV[3]
+local count = (#ARGV - HEAD) / FIELDS
+local now = now_ms()
+local at_ms, minute = digits(now), digits(math.floor(now / 60000))
+local dead_key, stats_key = KEY.DEAD .. queue, KEY.STATS .. queue .. ':' .. minute
+
+if count ~= math.floor(count) then return redis.error_reply('ERR finish: not a whole number of attempts') end
+local failure = wrong_type(KEYS[1], 'zset') or wrong_type(KEY.EVENTS, 'stream') or wrong_type(KEY.ABORT, 'zset')
+  or wrong_type(KEY.WAKE .. queue, 'list') or wrong_type(dead_key, 'zset') or wrong_type(stats_key, 'hash')
+if failure then return failure end
+for at = HEAD, #ARGV - 1, FIELDS do
+  if not tonumber(ARGV[at + 8]) then return redis.error_reply('ERR finish: a time is not a number') end
+end
+
+local has_aborts = redis.call('EXISTS', KEY.ABORT) == 1
+local reply, stats, is_due, has_dead = {}, {}, false, false
+
+local function count_up(field) stats[field] = (stats[field] or 0) + 1 end
+
+local function put_back(id, attempt, number, extra)
+  local due = extra == 'interrupted' and number or now + number
+  if extra == 'interrupted' then
+    if attempt == '1' then redis.call('DEL', KEY.RETRY .. id) else redis.call('SET', KEY.RETRY .. id, attempt - 1) end
+  end
+  redis.call('ZADD', KEYS[1], digits(due), id)
+  redis.call('DEL', KEY.IN_PROGRESS .. id, KEY.PROGRESS .. id)
+  is_due = true
+  return ',"due_at_ms":' .. digits(due) .. '}'
+end
+
+local function remove(id, result, keep_ms, dead_letter)
+  if result ~= '' then
+    if keep_ms > 0 then
+      redis.call('SET', KEY.RESULT .. id, result, 'PX', digits(keep_ms))
+    else
+      redis.call('SET', KEY.RESULT .. id, result)
+    end
+  end
+  redis.call('DEL', KEY.IN_PROGRESS .. id, KEY.RETRY .. id, KEY.JOB .. id, KEY.PROGRESS .. id)
+  redis.call('ZREM', KEYS[1], id)
+  if has_aborts then redis.call('ZREM', KEY.ABORT, id) end
+  if dead_letter ~= '' then
+    redis.call('ZADD', dead_key, at_ms, id)
+    redis.call('SET', dead_key .. ':' .. id, dead_letter, 'PX', KEY.DEAD_TTL_MS)
+    has_dead = true
+  end
+end
+
+for i = 1, count do
+  local at = HEAD + (i - 1) * FIELDS
+  local id, kind, attempt, data = ARGV[at + 1], ARGV[at + 3], ARGV[at + 5], ARGV[at + 6]
+  local number, extra = tonumber(ARGV[at + 8]), ARGV[at + 9]
+  if redis.call('GET', KEY.IN_PROGRESS .. id) == ARGV[at + 2] then
+    if kind == 'job.retrying' then
+      data = data .. put_back(id, attempt, number, extra)
+    else
+      remove(id, ARGV[at + 7], number, extra)
+    end
+    emit(max_len, kind, id, queue, ARGV[at + 4], attempt, at_ms, data, worker)
+    count_up(kind)
+    if ARGV[at + 11] ~= '' then
+      count_up('wait:' .. ARGV[at + 10])
+      count_up('run:' .. ARGV[at + 11])
+    end
+    reply[i] = 1
+  else
+    reply[i] = 0
+  end
+end
+
+if is_due then wake(queue) end
+if has_dead then prune_dead(dead_key, now) end
+if next(stats) then
+  for field, number in pairs(stats) do redis.call('HINCRBY', stats_key, field, number) end
+  redis.call('PEXPIRE', stats_key, KEY.STATS_TTL_MS)
+end
+return reply

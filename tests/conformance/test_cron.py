@@ -1,0 +1,239 @@
+"""Cron jobs.
+
+Those that wait for a real point in time are due at the next full second.
+"""
+
+import asyncio
+from collections import Counter
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from arq import Retry
+from arq.connections import ArqRedis
+from arq.cron import CronJob, cron
+from arq.jobs import Job
+from arq.worker import Worker
+
+from bridge import keys
+from bridge.codec import job_deserializer
+from tests.conformance.conftest import (
+    QUEUE,
+    Context,
+    MakeWorker,
+    close,
+    drain,
+    enqueue,
+    failure_of,
+    named,
+    result_of,
+    running,
+    until,
+)
+
+EACH_SECOND = {"second": None, "microsecond": 0}
+IN_HALF_A_YEAR = {"month": (datetime.now().month + 5) % 12 + 1}
+AT_STARTUP: dict[str, Any] = {**IN_HALF_A_YEAR, "run_at_startup": True}
+
+
+class Ticks:
+    """A function that keeps the contexts it is called with."""
+
+    def __init__(self) -> None:
+        self.seen: list[Context] = []
+
+        async def tick(ctx: Context) -> str:
+            self.seen.append(ctx)
+            return "tock"
+
+        self.tick = tick
+
+    def cron(self, name: str = "tick", **options: Any) -> CronJob:
+        return cron(self.tick, name=name, **options)
+
+    @property
+    def job_ids(self) -> list[str]:
+        return [ctx["job_id"] for ctx in self.seen]
+
+
+def stored(producer: ArqRedis, job_id: str) -> Job:
+    return Job(job_id, producer, QUEUE, job_deserializer)
+
+
+async def test_cron_job_runs_when_it_is_due(make_worker: MakeWorker, producer: ArqRedis) -> None:
+    ticks = Ticks()
+    async with running(make_worker(cron_jobs=[ticks.cron(**EACH_SECOND)], burst=False)):
+        await until(lambda: ticks.seen)
+    assert ticks.seen[0]["score"] % 1000 == 0, "it was due at a full second"
+
+
+async def test_cron_job_does_not_run_before_it_is_due(make_worker: MakeWorker, producer: ArqRedis) -> None:
+    async def tick(ctx: Context) -> None:
+        early_s.append(ctx["score"] / 1000 - datetime.now().timestamp())
+
+    early_s: list[float] = []
+    async with running(make_worker(cron_jobs=[cron(tick, name="tick", **EACH_SECOND)], burst=False)):
+        await until(lambda: early_s)
+    assert early_s[0] <= 0.002, "clocks of a millisecond"
+
+
+async def test_cron_job_runs_again_and_again(make_worker: MakeWorker, producer: ArqRedis) -> None:
+    ticks = Ticks()
+    async with running(make_worker(cron_jobs=[ticks.cron(**EACH_SECOND)], burst=False)):
+        await until(lambda: len(ticks.seen) == 2)
+    first, second = (ctx["score"] for ctx in ticks.seen)
+    assert second - first == 1000
+
+
+async def test_unique_cron_job_is_run_by_one_of_two_workers(make_worker: MakeWorker, producer: ArqRedis) -> None:
+    ticks = Ticks()
+    workers = [make_worker(cron_jobs=[ticks.cron(**EACH_SECOND)], burst=False) for _ in range(2)]
+    async with running(*workers):
+        await until(lambda: len(set(ticks.job_ids)) == 2)
+        first, _ = Counter(ticks.job_ids).values()
+    assert first == 1
+
+
+async def test_unique_cron_job_is_known_by_its_name_and_time(make_worker: MakeWorker, producer: ArqRedis) -> None:
+    ticks = Ticks()
+    await drain(make_worker(cron_jobs=[ticks.cron(**AT_STARTUP)]))
+    name, _, due_at_ms = ticks.job_ids[0].partition(":")
+    assert name == "tick"
+    assert abs(int(due_at_ms) - datetime.now().timestamp() * 1000) < 10_000
+
+
+async def test_cron_job_that_is_not_unique_is_run_by_each_worker(make_worker: MakeWorker, producer: ArqRedis) -> None:
+    ticks = Ticks()
+    workers = [make_worker(cron_jobs=[ticks.cron(**EACH_SECOND, unique=False)], burst=False) for _ in range(2)]
+    async with running(*workers):
+        await until(lambda: len(ticks.seen) >= 2)
+        first, second, *_ = ticks.seen
+    assert first["job_id"] != second["job_id"]
+    assert first["score"] == second["score"], "both are the run of the same second"
+
+
+async def test_cron_job_runs_at_startup_where_that_is_wanted(make_worker: MakeWorker, producer: ArqRedis) -> None:
+    ticks = Ticks()
+    async with running(make_worker(cron_jobs=[ticks.cron(**AT_STARTUP)], burst=False)):
+        await until(lambda: ticks.seen)
+
+
+async def test_burst_worker_runs_cron_jobs_of_the_startup(make_worker: MakeWorker, producer: ArqRedis) -> None:
+    ticks = Ticks()
+    worker = make_worker(cron_jobs=[ticks.cron(**AT_STARTUP)])
+    await drain(worker)
+    assert (len(ticks.seen), worker.jobs_complete) == (1, 1)
+
+
+async def test_burst_worker_does_not_wait_for_cron_jobs(make_worker: MakeWorker, producer: ArqRedis) -> None:
+    ticks = Ticks()
+    await drain(make_worker(cron_jobs=[ticks.cron(**IN_HALF_A_YEAR)]))
+    assert ticks.seen == []
+
+
+async def test_timezone_of_the_worker_decides_the_time(make_worker: MakeWorker, producer: ArqRedis) -> None:
+    ticks = Ticks()
+    here, there = datetime.now().astimezone(), timezone(timedelta(hours=(utc_offset_h() + 5 + 12) % 24 - 12))
+    assert here.hour != here.astimezone(there).hour
+
+    def due_now(name: str, tz: Any) -> CronJob:
+        moments = [datetime.now(tz) + timedelta(seconds=seconds) for seconds in (0, 30)]
+        hours, minutes = {moment.hour for moment in moments}, {moment.minute for moment in moments}
+        return ticks.cron(name, hour=hours, minute=minutes, **EACH_SECOND)
+
+    cron_jobs = [due_now("due_here", here.tzinfo), due_now("due_there", there)]
+    async with running(make_worker(cron_jobs=cron_jobs, timezone=there, burst=False)):
+        await until(lambda: len(ticks.seen) == 2)
+    assert {job_id.partition(":")[0] for job_id in ticks.job_ids} == {"due_there"}
+
+
+def utc_offset_h() -> int:
+    offset = datetime.now().astimezone().utcoffset()
+    assert offset is not None
+    return offset // timedelta(hours=1)
+
+
+async def test_cron_job_goes_by_the_name_of_its_function(make_worker: MakeWorker, producer: ArqRedis) -> None:
+    await drain(make_worker(cron_jobs=[cron(tidy_up, **AT_STARTUP, job_id="job", keep_result=60)]))
+    assert (await result_of(stored(producer, "job"))).function == "cron:tidy_up"
+
+
+async def tidy_up(ctx: Context) -> None:
+    pass
+
+
+async def test_cron_job_may_have_a_name_of_its_own(make_worker: MakeWorker, producer: ArqRedis) -> None:
+    ticks = Ticks()
+    await drain(make_worker(cron_jobs=[ticks.cron("nightly", **AT_STARTUP, job_id="job", keep_result=60)]))
+    assert (await result_of(stored(producer, "job"))).function == "nightly"
+
+
+async def test_cron_jobs_with_one_id_run_once(make_worker: MakeWorker, producer: ArqRedis) -> None:
+    ticks = Ticks()
+    both = [ticks.cron(name, **AT_STARTUP, job_id="job") for name in ("one", "other")]
+    await drain(make_worker(cron_jobs=both))
+    assert ticks.job_ids == ["job"]
+
+
+async def test_result_of_a_cron_job_is_not_kept_by_default(make_worker: MakeWorker, producer: ArqRedis) -> None:
+    ticks = Ticks()
+    await drain(make_worker(cron_jobs=[ticks.cron(**AT_STARTUP)], keep_result_forever=True))
+    assert len(ticks.seen) == 1
+    assert not await producer.exists(keys.result(ticks.job_ids[0]))
+
+
+async def test_result_of_a_cron_job_is_kept_where_that_is_wanted(make_worker: MakeWorker, producer: ArqRedis) -> None:
+    ticks = Ticks()
+    await drain(make_worker(cron_jobs=[ticks.cron(**AT_STARTUP, job_id="job", keep_result=60)]))
+    assert await stored(producer, "job").result(timeout=5) == "tock"
+    assert 0 < await producer.pttl(keys.result("job")) <= 60_000
+
+
+async def test_cron_job_has_a_timeout_of_its_own(make_worker: MakeWorker, producer: ArqRedis) -> None:
+    async def hang(ctx: Context) -> None:
+        await asyncio.Event().wait()
+
+    await drain(
+        make_worker(cron_jobs=[cron(hang, name="hang", **AT_STARTUP, job_id="job", timeout=0.02, keep_result=60)])
+    )
+    assert isinstance(await failure_of(stored(producer, "job")), TimeoutError)
+
+
+async def test_failed_cron_job_is_counted_and_does_not_stop_the_worker(
+    make_worker: MakeWorker, producer: ArqRedis
+) -> None:
+    async def refuse(ctx: Context) -> None:
+        raise ValueError("not today")
+
+    ticks = Ticks()
+    worker = make_worker(cron_jobs=[cron(refuse, name="refuse", **AT_STARTUP), ticks.cron(**AT_STARTUP)])
+    await drain(worker)
+    assert (worker.jobs_failed, worker.jobs_complete) == (1, 1)
+
+
+async def test_worker_may_have_functions_and_cron_jobs(make_worker: MakeWorker, producer: ArqRedis) -> None:
+    async def double(ctx: Context, number: int) -> int:
+        return number * 2
+
+    ticks = Ticks()
+    job = await enqueue(producer, "double", 21)
+    await drain(make_worker([named(double)], cron_jobs=[ticks.cron(**AT_STARTUP)]))
+    assert await job.result(timeout=5) == 42
+    assert len(ticks.seen) == 1
+
+
+async def test_cron_job_can_be_enqueued_by_its_name(make_worker: MakeWorker, producer: ArqRedis) -> None:
+    ticks = Ticks()
+    await enqueue(producer, "tick", _job_id="by hand")
+    await drain(make_worker(cron_jobs=[ticks.cron(**IN_HALF_A_YEAR)]))
+    assert ticks.job_ids == ["by hand"]
+
+
+async def test_hooks_of_a_job_run_for_cron_jobs_too(make_worker: MakeWorker, producer: ArqRedis) -> None:
+    async def note(ctx: Context) -> None:
+        noted.append(ctx["job_id"])
+
+    noted: list[str] = []
+    ticks = Ticks()
+    hooks = dict.fromkeys(["on_job_start", "on_job_end", "after_job_end"], note)
+    await drain(make_worker(cron_jobs=[ticks.cron(**AT_STARTUP, job_id="job")], **hooks))
+    assert noted == ["job"] * 3
