@@ -17,6 +17,7 @@ from bridge.aegis_redis import AegisRedis
 from bridge.codec import job_deserializer, job_deserializer_accepting_pickle, job_serializer
 from bridge.embedded_valkey import ensure_running
 from bridge.errors import ConfigurationError, StoreUnreachable
+from bridge.fast_connection import fast
 from bridge.settings import Settings
 
 __all__ = [
@@ -210,7 +211,7 @@ def same_place(redis: Redis) -> Redis:
         options = {}
     return Redis(
         connection_pool=ConnectionPool(
-            connection_class=pool.connection_class, max_connections=MAX_CONNECTIONS, **(options | given)
+            connection_class=fast(pool.connection_class), max_connections=MAX_CONNECTIONS, **(options | given)
         )
     )
 
@@ -246,7 +247,7 @@ def open_at(where: RedisSettings) -> AegisRedis:
     # n times as long for the bad news.
     pool = client.connection_pool
     client.connection_pool = BlockingConnectionPool(
-        connection_class=pool.connection_class,
+        connection_class=fast(pool.connection_class),
         max_connections=MAX_CONNECTIONS,
         timeout=SOCKET_TIMEOUT_S,
         **pool.connection_kwargs,

@@ -17,7 +17,7 @@ from bridge.events import EventData, encode_data
 
 __all__ = ["Claims", "Depth", "Ending", "NewEvent", "NewJob", "Scripts"]
 
-DUE_IDS_EXAMINED: Final = 5000
+IDS_EXAMINED: Final = 5000
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,7 +180,9 @@ class Scripts:
 
     async def depth(self, queue_key: str) -> Depth:
         """Counts the jobs of a queue by state."""
-        queued, in_progress, deferred, oldest_due, now = await self._depth(keys=[queue_key], args=[DUE_IDS_EXAMINED, keys.LEASE_MS])
+        queued, in_progress, deferred, oldest_due, now = await self._depth(
+            keys=[queue_key], args=[IDS_EXAMINED, keys.LEASE_MS]
+        )
         oldest_age_ms = int(now) - int(float(oldest_due)) if oldest_due != b"0" else 0
         return Depth(queued=queued, in_progress=in_progress, deferred=deferred, oldest_age_ms=oldest_age_ms)
 

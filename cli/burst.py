@@ -5,7 +5,6 @@ from contextlib import nullcontext
 from typing import Annotated, Any
 
 import typer
-from arq.worker import Worker
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cli.context import open_backend, run
@@ -13,6 +12,7 @@ from cli.exit_codes import ExitCode
 from cli.log import configure_logging
 from cli.options import Json
 from cli.printing import console, error_console, print_json
+from workers.batch_worker import BatchWorker
 from workers.run import make_worker, run_workers
 
 __all__ = ["burst"]
@@ -68,7 +68,7 @@ def progress_bar() -> Progress:
 
 
 async def show_until_done(
-    running: "asyncio.Task[Any]", worker: Worker, bar: Progress | None, queue_name: str, total: int
+    running: "asyncio.Task[Any]", worker: BatchWorker, bar: Progress | None, queue_name: str, total: int
 ) -> None:
     shown = bar.add_task(queue_name, total=total, rate="") if bar else None
     started_s = asyncio.get_running_loop().time()

@@ -30,7 +30,7 @@ from bridge.events import WorkerStarted, WorkerStopped
 from bridge.scripts import Claims, Ending, NewEvent, Scripts
 from workers.backoff import Backoff
 from workers.bell import Bell
-from workers.claim import Run, runs_of
+from workers.claim import FIELDS, Run, runs_of
 from workers.deadlines import Deadlines
 from workers.execution import Execution
 from workers.finish_buffer import FinishBuffer
@@ -83,6 +83,7 @@ class BatchWorker(Worker):
         self._claims = 0
         self._started = 0
         self._is_stopping = False
+        self._tick_backoff = Backoff("the sign of life cannot be written", logger)
         self._hooks: set[asyncio.Task[None]] = set()
         self._slot: asyncio.Event | None = None
         self._bell: Bell | None = None
@@ -98,9 +99,8 @@ class BatchWorker(Worker):
             await self.on_startup(self.ctx)
         self._open()
         await self._report(WorkerStarted)
-        loops = [
-            asyncio.create_task(loop) for loop in (self._bell_loop(), self._buffer.run(), self._tick_forever())
-        ]
+        await self._tick()  # cron jobs of the start come before a burst looks whether there is work
+        loops = [asyncio.create_task(loop) for loop in (self._bell_loop(), self._buffer.run(), self._tick_forever())]
         self._keeper.start()
         claiming = asyncio.create_task(self._claim_forever())
         try:
@@ -163,7 +163,7 @@ class BatchWorker(Worker):
 
     async def _wind_down(self, claiming: "asyncio.Task[None]", loops: "Sequence[asyncio.Task[None]]") -> None:
         """Running jobs are given back, outcomes written, connections closed."""
-        self._is_stopping = True
+        was_stopped, self._is_stopping = self._is_stopping, True
         self._wake_up()
         await asyncio.wait({claiming})
         self._stop_runs()
@@ -182,6 +182,7 @@ class BatchWorker(Worker):
         for client in (self._claim_client, self._bell_client):
             with contextlib.suppress(*STORE_AWAY):
                 await client.connection_pool.disconnect()
+        self._is_stopping = was_stopped  # a burst that is done may be run again
         if not claiming.cancelled() and (error := claiming.exception()):
             raise error
 
@@ -201,6 +202,13 @@ class BatchWorker(Worker):
             await self.pool.aclose(close_connection_pool=True)
         self._pool = None
 
+    def stop(self, signum: signal.Signals) -> None:
+        """The worker ends: at once, or when its jobs have, or ``job_completion_wait`` is over."""
+        if self._job_completion_wait:
+            self.handle_sig_wait_for_completion(signum)
+        else:
+            self.handle_sig(signum)
+
     def handle_sig(self, signum: signal.Signals) -> None:
         """No job is claimed any more, and those that run are cancelled and given back."""
         logger.info("stopping on %s: %r", signal.Signals(signum).name, self)
@@ -209,6 +217,17 @@ class BatchWorker(Worker):
         self._wake_up()
         if self.on_stop:
             self.on_stop(signum)
+
+    def handle_sig_wait_for_completion(self, signum: signal.Signals) -> None:
+        """No job is claimed any more; those that run have ``job_completion_wait`` seconds to end."""
+        logger.info("stopping on %s when jobs have ended: %r", signal.Signals(signum).name, self)
+        self.allow_pick_jobs = False
+        self._grace = self.loop.create_task(self._wait_for_tasks_to_complete(signum))
+
+    async def _wait_for_tasks_to_complete(self, signum: signal.Signals) -> None:
+        if self.tasks:
+            await asyncio.wait(list(self.tasks.values()), timeout=self._job_completion_wait)
+        self.handle_sig(signum)
 
     def _stop_runs(self) -> None:
         for run in list(self.running):
@@ -249,7 +268,7 @@ class BatchWorker(Worker):
                 await backoff.after(error, is_expected=is_away(error))
                 continue
             backoff.reset()
-            if len(claims.jobs) < wanted * 5 and not self._is_stopping:
+            if len(claims.jobs) < wanted * FIELDS and not self._is_stopping:
                 await self._bell.wait(self._pause_s(claims))
             else:
                 await asyncio.sleep(0)
@@ -351,7 +370,9 @@ class BatchWorker(Worker):
                 logger.warning("job %s attempt %d: its lease was over, the outcome is dropped", run.job_id, run.attempt)
                 continue
             if is_told:
-                logger.info("%.3fs %s %s (%s) attempt %d", run.ran_ms / 1000, ending.kind, run.job_id, run.task, run.attempt)
+                logger.info(
+                    "%.3fs %s %s (%s) attempt %d", run.ran_ms / 1000, ending.kind, run.job_id, run.task, run.attempt
+                )
             if self.after_job_end is not None and run.started_ms:
                 hook = asyncio.create_task(self._run_after_job_end(run))
                 self._hooks.add(hook)
@@ -366,7 +387,7 @@ class BatchWorker(Worker):
 
     async def _run_after_job_end(self, run: Run) -> None:
         assert self.after_job_end is not None  # noqa: S101
-        await self._execution.tell_end(self._execution.context(run), self.after_job_end)
+        await self._execution.tell_end(run.ctx, self.after_job_end)
 
     def _forget(self, run: Run) -> None:
         if self.leases.get(run.job_id) is run:
@@ -395,17 +416,19 @@ class BatchWorker(Worker):
 
     async def _tick_forever(self) -> None:
         """Signs of life, cron jobs and aborts of arq's clients are looked after."""
-        backoff = Backoff("the sign of life cannot be written", logger)
         while True:
-            try:
-                await self.heart_beat()
-                if self.allow_abort_jobs and self.running:
-                    await self._cancel_aborted_jobs()
-            except Exception as error:
-                await backoff.after(error, is_expected=is_away(error))
-            else:
-                backoff.reset()
             await asyncio.sleep(TICK_S)
+            await self._tick()
+
+    async def _tick(self) -> None:
+        try:
+            await self.heart_beat()
+            if self.allow_abort_jobs and self.running:
+                await self._cancel_aborted_jobs()
+        except Exception as error:
+            await self._tick_backoff.after(error, is_expected=is_away(error))
+        else:
+            self._tick_backoff.reset()
 
     async def heart_beat(self) -> None:
         """The sign of life is written if it is time, and cron jobs that are near are enqueued."""
@@ -432,5 +455,3 @@ class BatchWorker(Worker):
             await self._scripts.report([event])
         except Exception as error:
             logger.warning("the event that this worker came or went cannot be written: %s", error)
-
-

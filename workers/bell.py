@@ -13,7 +13,7 @@ __all__ = ["Bell"]
 
 logger = logging.getLogger("aegis.workers")
 
-BLOCK_S: Final = 2.0
+BLOCK_S: Final = 2
 """Longest read; below the socket timeout of the connection."""
 
 

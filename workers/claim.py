@@ -28,6 +28,7 @@ class Run:
         verdict: ``run``, or how to end it before it runs: ``expired``, ``aborted``, ``exhausted``.
         claimed_at_ms, started_ms, ended_ms: by Redis' clock; 0 when it has not come to that.
         task, args, kwargs, enqueued_at_ms, function: from the body, once it is decoded.
+        ctx: arq's context of the job, made when it runs.
         is_spliceable: whether the body is the JSON that our codec and arq's order give.
         deadline_s: when its timeout is over, by the event loop's clock.
         handle: its asyncio task.
@@ -36,7 +37,7 @@ class Run:
     """
 
     __slots__ = (
-        "args", "attempt", "body", "claimed_at_ms", "deadline_s", "due_ms", "ended_ms", "enqueued_at_ms", "function",
+        "args", "attempt", "body", "claimed_at_ms", "ctx", "deadline_s", "due_ms", "ended_ms", "enqueued_at_ms", "function",
         "handle", "is_calling", "is_spliceable", "job_id", "kwargs", "started_ms", "stop_reason", "task", "token",
         "verdict",
     )  # fmt: skip
@@ -56,6 +57,7 @@ class Run:
         self.task = ""
         self.args: Any = ()
         self.kwargs: dict[str, Any] = {}
+        self.ctx: dict[Any, Any] = {}
         self.function: Function | CronJob | None = None
         self.is_spliceable = False
         self.deadline_s = math.inf
@@ -86,8 +88,6 @@ def runs_of(claims: Claims, token: str) -> list[Run]:
     """The attempts of a claim's answer."""
     jobs, now_ms = claims.jobs, claims.now_ms
     return [
-        Run(
-            jobs[at].decode(), token, jobs[at + 1], jobs[at + 2], int(jobs[at + 3]), jobs[at + 4].decode(), now_ms
-        )
+        Run(jobs[at].decode(), token, jobs[at + 1], jobs[at + 2], int(jobs[at + 3]), jobs[at + 4].decode(), now_ms)
         for at in range(0, len(jobs), FIELDS)
     ]

@@ -21,6 +21,7 @@ from bridge.codec import job_deserializer, job_deserializer_accepting_pickle
 from bridge.errors import InvalidArguments, UndecodablePayload
 from workers.claim import Run
 from workers.outcome import Aborted, Failed, Outcome, Retrying, Succeeded
+from workers.retry import RetryLater, is_expired_attempt
 
 __all__ = ["Execution"]
 
@@ -75,7 +76,7 @@ class Execution:
         outcome = self.decode(run) or self.resolve(run)
         if outcome is not None:
             return outcome
-        ctx = self.context(run)
+        ctx = run.ctx = self.context(run)
         outcome = await self.call(run, ctx)
         if self.on_job_end is not None and run.stop_reason != "lost":
             await self.tell_end(ctx, self.on_job_end)
@@ -162,13 +163,14 @@ class Execution:
         if self.retries and isinstance(error, Retry):
             if run.attempt >= self.tries_of(run):
                 return self.exhausted(run)
-            cause = error.__cause__ if hasattr(error, "reason") else None
-            return Retrying(getattr(error, "reason", "retry"), delay_ms=error.defer_score or 0, error=cause)
+            if isinstance(error, RetryLater):
+                return Retrying(error.reason, delay_ms=error.defer_score or 0, error=error.error)
+            return Retrying("retry", delay_ms=error.defer_score or 0)
         if self.retries and isinstance(error, RetryJob):
             return Retrying("retry") if run.attempt < self.tries_of(run) else self.exhausted(run)
         if isinstance(error, KeyboardInterrupt | SystemExit):
             error = RuntimeError(f"the task raised {type(error).__name__}").with_traceback(error.__traceback__)
-        return Failed("error", error)
+        return Failed("timeout" if is_expired_attempt(error) else "error", error)
 
     def classify_cancellation(self, run: Run, error: asyncio.CancelledError) -> Outcome:
         """Who cancelled it decides: an abort, the timeout, a worker that stops, or the task itself."""
@@ -200,4 +202,4 @@ def undecodable(error: Exception) -> BaseException:
         return DeserializationError(str(error))
     if isinstance(error, msgspec.MsgspecError):
         return DeserializationError(f"the payload is not a job as arq writes them: {error}")
-    return DeserializationError(f"unable to deserialize job: {type(error).__name__}: {error}")
+    return DeserializationError("unable to deserialize job")

@@ -24,7 +24,6 @@ from arq.utils import to_unix_ms
 from arq.worker import Function
 
 from bridge import keys
-from bridge.arguments import Signature
 from bridge.codec import describe_exception, encode_value
 from bridge.errors import InvalidArguments
 from bridge.events import (
@@ -40,6 +39,7 @@ from bridge.events import (
     WorkerStopped,
 )
 from bridge.scripts import NewEvent, Scripts
+from workers.retry import RetryLater, is_expired_attempt
 
 __all__ = ["Reporter", "observe"]
 
@@ -132,6 +132,8 @@ def outcome(run: Run, job_id: str, *, due_at_ms: int | None) -> EventData:
     """
     error = run.error
     if due_at_ms is not None:
+        if isinstance(error, RetryLater):
+            return JobRetrying(reason=error.reason, due_at_ms=due_at_ms, error=summary(error.error))
         reason = "interrupted" if isinstance(error, asyncio.CancelledError) else "retry"
         return JobRetrying(reason=reason, due_at_ms=due_at_ms)  # type: ignore[arg-type]
     if error is None:
@@ -141,26 +143,24 @@ def outcome(run: Run, job_id: str, *, due_at_ms: int | None) -> EventData:
         return JobSucceeded(ran_ms=run.ran_ms, queued_ms=run.queued_ms, result=msgspec.Raw(run.result))
     if isinstance(error, asyncio.CancelledError):
         return JobAborted(was="in_progress")
+    timed_out = run.timed_out or is_expired_attempt(error)
+    reason = "timeout" if timed_out else "invalid_arguments" if isinstance(error, InvalidArguments) else "error"
+    return JobFailed(reason=reason, error=summary(error), ran_ms=run.ran_ms)  # type: ignore[arg-type]
+
+
+def summary(error: BaseException) -> ErrorSummary:
     failure = describe_exception(error)
-    return JobFailed(
-        reason="timeout" if run.timed_out else "invalid_arguments" if isinstance(error, InvalidArguments) else "error",
-        error=ErrorSummary(type=failure.type, message=failure.message),
-        ran_ms=run.ran_ms,
-    )
+    return ErrorSummary(type=failure.type, message=failure.message)
 
 
 def observe(function: Function, *, default_timeout_s: float | None) -> Function:
-    """The same arq function, which also converts its arguments to their annotated types and reports its start.
+    """The same arq function, which also reports its start.
 
     Args:
         function: what arq would run.
         default_timeout_s: the timeout where the function has none of its own.
-
-    Raises:
-        ConfigurationError: its signature cannot be read from JSON.
     """
     timeout_s = function.timeout_s if function.timeout_s is not None else default_timeout_s
-    signature = Signature(function.coroutine, task_name=function.name)
 
     @functools.wraps(function.coroutine)
     async def run_task(ctx: Context, /, *args: Any, **kwargs: Any) -> Any:
@@ -171,8 +171,7 @@ def observe(function: Function, *, default_timeout_s: float | None) -> Function:
             if REPORTER in ctx:
                 await quietly(ctx[REPORTER].job_started)(ctx, run)
             async with timeout:
-                converted_args, converted_kwargs = signature.convert(args, kwargs)
-                result = await function.coroutine(ctx, *converted_args, **converted_kwargs)
+                result = await function.coroutine(ctx, *args, **kwargs)
             run.result = encode_value(result)
         except BaseException as error:
             run.error = error

@@ -84,7 +84,11 @@ class Recorder:
     """
 
     def __init__(
-        self, *, queue_key: str, serializer: Callable[[dict[str, Any]], bytes], keep_result_ms: Callable[[Run], int | None]
+        self,
+        *,
+        queue_key: str,
+        serializer: Callable[[dict[str, Any]], bytes],
+        keep_result_ms: Callable[[Run], int | None],
     ) -> None:
         self.queue_key = queue_key
         self.serializer = serializer
@@ -240,5 +244,3 @@ def bucket(milliseconds: int) -> int:
         return max(milliseconds, 0)
     exponent = milliseconds.bit_length() - 3
     return (exponent + 1) * 4 + ((milliseconds >> exponent) & 3)
-
-

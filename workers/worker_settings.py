@@ -19,12 +19,16 @@ from bridge.errors import ConfigurationError
 from bridge.scripts import Scripts
 from bridge.settings import Settings, read_settings
 from workers.arq_log import hide_arguments
+from workers.conversion import converting
 from workers.lifecycle_hooks import REPORTER, RUN, Context, Reporter, observe, quietly
 
 __all__ = ["adopt", "queue"]
 
 HEALTH_CHECK_INTERVAL_S: Final = 5
 """How soon a dead worker shows; arq's default of an hour would call it alive for that long."""
+
+OBSERVED_HOOKS: Final = ("on_startup", "on_shutdown", "after_job_end")
+"""The hooks of a class that ours are put around, under the stock command."""
 
 SettingsClass = TypeVar("SettingsClass", bound=type)
 
@@ -75,13 +79,15 @@ def adopt(settings_class: SettingsClass, *, queue_key: str, settings: Settings |
     if "declared_functions" in own:
         return settings_class
     chosen = settings or settings_or_exit()
-    declared = [func(function) for function in own.get("functions", ())]
+    declared = [converting(func(function)) for function in own.get("functions", ())]
+    declared_cron_jobs = [convert_cron(job) for job in own.get("cron_jobs") or ()]
     timeout_s = to_seconds(own.get("job_timeout", ARQ_JOB_TIMEOUT_S))
     missing = {name: value for name, value in defaults(queue_key, chosen).items() if name not in own}
     observed = {
         "declared_functions": declared,
+        "declared_options": {"cron_jobs": declared_cron_jobs, **{name: own.get(name) for name in OBSERVED_HOOKS}},
         "functions": [observe(function, default_timeout_s=timeout_s) for function in declared],
-        "cron_jobs": [observe_cron(job, timeout_s) for job in own.get("cron_jobs") or ()],
+        "cron_jobs": [observe_cron(job, timeout_s) for job in declared_cron_jobs],
         "on_startup": startup(own.get("on_startup"), settings_class, chosen),
         "on_shutdown": shutdown(own.get("on_shutdown")),
         "after_job_end": job_end(own.get("after_job_end")),
@@ -113,11 +119,16 @@ def defaults(queue_key: str, settings: Settings) -> dict[str, Any]:
     }
 
 
+def as_function(job: CronJob) -> Function:
+    return Function(job.name, job.coroutine, job.timeout_s, job.keep_result_s, job.keep_result_forever, job.max_tries)
+
+
+def convert_cron(job: CronJob) -> CronJob:
+    return dataclasses.replace(job, coroutine=converting(as_function(job)).coroutine)
+
+
 def observe_cron(job: CronJob, default_timeout_s: float | None) -> CronJob:
-    as_function = Function(
-        job.name, job.coroutine, job.timeout_s, job.keep_result_s, job.keep_result_forever, job.max_tries
-    )
-    observed = observe(as_function, default_timeout_s=default_timeout_s)
+    observed = observe(as_function(job), default_timeout_s=default_timeout_s)
     return dataclasses.replace(job, coroutine=observed.coroutine, timeout_s=observed.timeout_s)
 
 

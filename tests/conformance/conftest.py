@@ -8,7 +8,7 @@ Producers are stock arq's. Serializers are always given, since the two runners h
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ from bridge.codec import job_deserializer, job_serializer
 __all__ = [
     "QUEUE",
     "Context",
+    "Holding",
     "MakeWorker",
     "close",
     "drain",
@@ -43,7 +44,7 @@ IN_TIME_S = 10
 
 
 class MakeWorker(Protocol):
-    """Makes a worker on `QUEUE` that ends once it is empty, unless the options say otherwise. The test closes nothing."""
+    """Makes a worker on `QUEUE`, in burst mode unless the options say otherwise; the test need not close it."""
 
     def __call__(self, functions: Any = (), **options: Any) -> Worker: ...
 
@@ -115,13 +116,33 @@ def new_worker(runner: type[Worker], functions: Any, redis_settings: RedisSettin
     return runner(functions, **{**quick, **options})
 
 
-def named(task: Callable[..., Awaitable[Any]], **options: Any) -> Function:
+def named(task: Any, **options: Any) -> Function:
     """A function of a test, under its plain name: arq would call it ``test_it.<locals>.task``."""
-    return func(task, name=getattr(task, "__name__", None), **options)
+    return func(task, name=task.__name__, **options)
+
+
+class Holding:
+    """A function, ``hold``, whose runs last until the gate is opened or they are cancelled."""
+
+    def __init__(self) -> None:
+        self.started: list[str] = []
+        self.cancelled: list[str] = []
+        self.gate = asyncio.Event()
+
+        async def hold(ctx: Context) -> str:
+            self.started.append(ctx["job_id"])
+            try:
+                await self.gate.wait()
+            except asyncio.CancelledError:
+                self.cancelled.append(ctx["job_id"])
+                raise
+            return "held"
+
+        self.function = named(hold)
 
 
 async def enqueue(producer: ArqRedis, name: str, *args: Any, **options: Any) -> Job:
-    """The job, which is new."""
+    """The job, which is new. Of jobs of the same millisecond, the one with the lower id is first."""
     job = await producer.enqueue_job(name, *args, **options)
     assert job is not None, "its id is taken"
     return job

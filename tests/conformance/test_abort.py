@@ -10,6 +10,7 @@ from bridge import keys
 from tests.conformance.conftest import (
     QUEUE,
     Context,
+    Holding,
     MakeWorker,
     drain,
     enqueue,
@@ -18,26 +19,6 @@ from tests.conformance.conftest import (
     running,
     until,
 )
-
-
-class Holding:
-    """A function whose runs last until the gate is opened."""
-
-    def __init__(self) -> None:
-        self.started: list[str] = []
-        self.cancelled: list[str] = []
-        self.gate = asyncio.Event()
-
-        async def hold(ctx: Context) -> str:
-            self.started.append(ctx["job_id"])
-            try:
-                await self.gate.wait()
-            except asyncio.CancelledError:
-                self.cancelled.append(ctx["job_id"])
-                raise
-            return "held"
-
-        self.function = named(hold)
 
 
 async def abort(job: Job) -> bool:

@@ -91,7 +91,7 @@ async def test_max_burst_jobs_ends_the_burst_early(make_worker: MakeWorker, prod
 
 
 async def test_max_burst_jobs_leaves_the_others_queued(make_worker: MakeWorker, producer: ArqRedis) -> None:
-    first, second = await enqueue(producer, "double", 1), await enqueue(producer, "double", 2)
+    first, second = [await enqueue(producer, "double", 1, _job_id=job_id) for job_id in "ab"]
     await drain(make_worker([double], max_burst_jobs=1))
     assert (await first.status(), await second.status()) == (JobStatus.complete, JobStatus.queued)
 
@@ -104,10 +104,9 @@ async def test_max_burst_jobs_is_no_number_that_has_to_be_reached(make_worker: M
 
 
 async def test_max_burst_jobs_counts_failures_and_retries_too(make_worker: MakeWorker, producer: ArqRedis) -> None:
-    for name in ("refuse", "retry_once"):
-        await enqueue(producer, name)
-    await enqueue(producer, "double", 1)
-    worker = make_worker([double, refuse, retry_once], max_burst_jobs=2, max_jobs=1)
+    for job_id, name in enumerate(["refuse", "retry_once", "refuse"]):
+        await enqueue(producer, name, _job_id=str(job_id))
+    worker = make_worker([refuse, retry_once], max_burst_jobs=2)
     await drain(worker)
     assert (worker.jobs_complete, worker.jobs_failed, worker.jobs_retried) == (0, 1, 1)
 

@@ -62,9 +62,7 @@ async def test_ctx_has_a_redis_to_enqueue_further_jobs_with(make_worker: MakeWor
     assert numbers == [7]
 
 
-async def test_further_jobs_go_to_the_workers_own_queue_by_default(
-    make_worker: MakeWorker, producer: ArqRedis
-) -> None:
+async def test_further_jobs_go_to_the_workers_own_queue_by_default(make_worker: MakeWorker, producer: ArqRedis) -> None:
     async def parent(ctx: Context) -> None:
         await ctx["redis"].enqueue_job("look")
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from arq import Retry
@@ -60,7 +60,7 @@ async def test_moment_may_have_any_timezone(make_worker: MakeWorker, producer: A
     scores: list[int] = []
     due_at = datetime.now(UTC) - timedelta(minutes=1)
     for hours in (-7, 9):
-        await enqueue(producer, "look", _defer_until=due_at.astimezone(UTC) + timedelta(hours=hours) - timedelta(hours=hours))
+        await enqueue(producer, "look", _defer_until=due_at.astimezone(timezone(timedelta(hours=hours))))
     await drain(make_worker([named(look)]))
     assert scores == [to_unix_ms(due_at)] * 2
 

@@ -71,9 +71,7 @@ async def test_hooks_of_a_job_run_for_each_try(make_worker: MakeWorker, producer
     assert called == JOB_HOOKS * 2
 
 
-async def test_hooks_of_a_job_do_not_run_for_one_that_cannot_start(
-    make_worker: MakeWorker, producer: ArqRedis
-) -> None:
+async def test_hooks_of_a_job_do_not_run_for_one_that_cannot_start(make_worker: MakeWorker, producer: ArqRedis) -> None:
     called: list[str] = []
     await enqueue(producer, "unknown")
     await drain(make_worker([work], **notes(called, *JOB_HOOKS)))

@@ -136,8 +136,8 @@ async def test_worker_does_other_jobs_until_the_retry_is_due(make_worker: MakeWo
             raise Retry(defer=0.2)
 
     order: list[str] = []
-    await enqueue(producer, "slow")
-    await enqueue(producer, "quick")
+    await enqueue(producer, "slow", _job_id="a")
+    await enqueue(producer, "quick", _job_id="b")
     await drain(make_worker([named(quick), named(slow)], max_jobs=1))
     assert order == ["slow", "quick", "slow"]
 

@@ -18,24 +18,24 @@ async def nap(ctx: Context) -> str:
     return "awake"
 
 
-@pytest.mark.parametrize("timeout", [0.05, timedelta(milliseconds=50)])
+@pytest.mark.parametrize("limit", [0.05, timedelta(milliseconds=50)])
 async def test_job_that_outlasts_the_workers_timeout_fails(
-    make_worker: MakeWorker, producer: ArqRedis, timeout: float | timedelta
+    make_worker: MakeWorker, producer: ArqRedis, limit: float | timedelta
 ) -> None:
     job = await enqueue(producer, "hang")
-    worker = make_worker([hang], job_timeout=timeout)
+    worker = make_worker([hang], job_timeout=limit)
     await drain(worker)
     with pytest.raises(TimeoutError):
         await job.result(timeout=5)
     assert worker.jobs_failed == 1
 
 
-@pytest.mark.parametrize("timeout", [0.05, timedelta(milliseconds=50)])
+@pytest.mark.parametrize("limit", [0.05, timedelta(milliseconds=50)])
 async def test_job_that_outlasts_its_functions_timeout_fails(
-    make_worker: MakeWorker, producer: ArqRedis, timeout: float | timedelta
+    make_worker: MakeWorker, producer: ArqRedis, limit: float | timedelta
 ) -> None:
     job = await enqueue(producer, "hang")
-    await drain(make_worker([named(hang, timeout=timeout)]))
+    await drain(make_worker([named(hang, timeout=limit)]))
     assert isinstance(await failure_of(job), TimeoutError)
 
 

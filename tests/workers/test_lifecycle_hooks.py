@@ -15,7 +15,6 @@ from bridge.codec import job_deserializer
 from bridge.event_stream import EventStream
 from bridge.events import Event, JobAborted, JobFailed, JobRetrying, JobStarted, JobSucceeded, WorkerStarted
 from bridge.settings import Settings
-from workers.run import run_workers
 from workers.worker_settings import queue
 
 Context = dict[str, Any]
@@ -82,12 +81,18 @@ def make(settings: Settings, redis: AegisRedis, *, burst: bool = True, **attribu
 
 @asynccontextmanager
 async def running(worker: Worker) -> AsyncIterator[None]:
-    running_worker = asyncio.create_task(run_workers([worker]))
+    running_worker = asyncio.create_task(worker.async_run())
     try:
         yield
     finally:
-        running_worker.cancel()
-        await asyncio.wait({running_worker})
+        while not running_worker.done():
+            running_worker.cancel()  # again: on 3.11 redis-py may swallow it
+            await asyncio.wait({running_worker}, timeout=1)
+        for task in worker.tasks.values():
+            task.cancel()
+        await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
+        worker.tasks.clear()
+        await worker.close()
 
 
 async def until(condition: Callable[[], Awaitable[Any]]) -> None:

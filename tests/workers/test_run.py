@@ -4,7 +4,7 @@ import signal
 from typing import Any
 
 import pytest
-from arq.worker import Worker, func
+from arq.worker import func
 
 from bridge import keys
 from bridge.aegis_redis import AegisRedis
@@ -12,6 +12,7 @@ from bridge.catalog import read_queue
 from bridge.errors import ConfigurationError, InvalidQueueType
 from bridge.event_stream import EventStream
 from bridge.settings import Settings
+from workers.batch_worker import BatchWorker
 from workers.pools import get_queue_pool
 from workers.run import make_worker, run_workers
 from workers.worker_settings import queue
@@ -32,7 +33,7 @@ async def half_a_second(ctx: Context) -> str:
     return "done"
 
 
-def worker_of(name: str, settings: Settings, *, burst: bool = False, **attributes: Any) -> Worker:
+def worker_of(name: str, settings: Settings, *, burst: bool = False, **attributes: Any) -> BatchWorker:
     body = {"functions": [quick, sleep, half_a_second], "poll_delay": 0.01, **attributes}
     settings_class = queue(name, settings=settings)(type("WorkerSettings", (), body))
     return make_worker(read_queue(settings_class, "tests"), burst=burst)
