@@ -1,21 +1,28 @@
 """``aegis-tasks worker``: run the jobs of queues."""
 
+import asyncio
+import logging
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
 import watchfiles
 
 from bridge.catalog import Catalog, Queue, load_catalog
-from bridge.errors import ConfigurationError
-from bridge.settings import read_settings
+from bridge.errors import ConfigurationError, StoreUnreachable
+from bridge.settings import Settings, read_settings
 from cli.context import open_backend, run
 from cli.log import configure_logging
 from workers.run import make_worker, run_workers
 
 __all__ = ["worker"]
+
+logger = logging.getLogger("aegis.workers")
+
+ARQ_CONNECTION_TRIES: Final = 6
+"""``conn_retries`` of arq, and the first one."""
 
 
 def worker(
@@ -46,8 +53,26 @@ def worker(
 async def work(names: list[str], *, is_burst: bool) -> None:
     settings = read_settings()
     chosen = choose(load_catalog(settings.queues), names)
-    async with open_backend(settings):  # tells at once, in one line, when Redis is away
-        await run_workers([make_worker(queue, burst=is_burst) for queue in chosen])
+    await until_connected(settings)
+    options: dict[str, Any] = {"burst": is_burst, "events_max_len": settings.events_max_len}
+    await run_workers([make_worker(queue, **options) for queue in chosen])
+
+
+async def until_connected(settings: Settings) -> None:
+    """Redis has answered: a worker may be started a moment before it, or while it restarts.
+
+    Raises:
+        StoreUnreachable: it has not, as often as arq asks too.
+    """
+    for attempts_left in reversed(range(ARQ_CONNECTION_TRIES)):
+        try:
+            async with open_backend(settings):
+                return
+        except StoreUnreachable as error:
+            if not attempts_left:
+                raise
+            logger.warning("%s; trying again", error)
+            await asyncio.sleep(1)
 
 
 def choose(catalog: Catalog, names: list[str]) -> list[Queue]:

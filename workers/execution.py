@@ -21,7 +21,7 @@ from bridge.codec import job_deserializer, job_deserializer_accepting_pickle
 from bridge.errors import InvalidArguments, UndecodablePayload
 from workers.claim import Run
 from workers.outcome import Aborted, Failed, Outcome, Retrying, Succeeded
-from workers.retry import RetryLater, is_expired_attempt
+from workers.retry import RetryLater, has_expired
 
 __all__ = ["Execution"]
 
@@ -170,7 +170,7 @@ class Execution:
             return Retrying("retry") if run.attempt < self.tries_of(run) else self.exhausted(run)
         if isinstance(error, KeyboardInterrupt | SystemExit):
             error = RuntimeError(f"the task raised {type(error).__name__}").with_traceback(error.__traceback__)
-        return Failed("timeout" if is_expired_attempt(error) else "error", error)
+        return Failed("timeout" if has_expired(error) else "error", error)
 
     def classify_cancellation(self, run: Run, error: asyncio.CancelledError) -> Outcome:
         """Who cancelled it decides: an abort, the timeout, a worker that stops, or the task itself."""

@@ -39,7 +39,7 @@ from bridge.events import (
     WorkerStopped,
 )
 from bridge.scripts import NewEvent, Scripts
-from workers.retry import RetryLater, is_expired_attempt
+from workers.retry import RetryLater, has_expired
 
 __all__ = ["Reporter", "observe"]
 
@@ -143,7 +143,7 @@ def outcome(run: Run, job_id: str, *, due_at_ms: int | None) -> EventData:
         return JobSucceeded(ran_ms=run.ran_ms, queued_ms=run.queued_ms, result=msgspec.Raw(run.result))
     if isinstance(error, asyncio.CancelledError):
         return JobAborted(was="in_progress")
-    timed_out = run.timed_out or is_expired_attempt(error)
+    timed_out = run.timed_out or has_expired(error)
     reason = "timeout" if timed_out else "invalid_arguments" if isinstance(error, InvalidArguments) else "error"
     return JobFailed(reason=reason, error=summary(error), ran_ms=run.ran_ms)  # type: ignore[arg-type]
 

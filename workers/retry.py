@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from arq.worker import Retry
 
-__all__ = ["RetryLater", "RetryPolicy", "backoff_delay_s", "is_expired_attempt", "retrying"]
+__all__ = ["RetryLater", "RetryPolicy", "backoff_delay_s", "has_expired", "retrying"]
 
 Context = dict[Any, Any]
 Run = Callable[..., Awaitable[Any]]
@@ -68,30 +68,43 @@ def retrying(run: Run, policy: RetryPolicy) -> Run:
     It raises `RetryLater` from an error of ``retry_on`` while attempts are left, and lets everything
     else through: the last attempt's error, other errors, the task's own `Retry`, cancellation.
     """
+    run_once = run if policy.timeout_s is None else timed(run, policy.timeout_s)
 
     @functools.wraps(run)
     async def run_attempt(ctx: Context, /, *args: Any, **kwargs: Any) -> Any:
-        timeout = asyncio.timeout(policy.timeout_s)
         try:
-            async with timeout:
-                return await run(ctx, *args, **kwargs)
+            return await run_once(ctx, *args, **kwargs)
         except Retry:
             raise
         except policy.retry_on as error:
-            # Only the timeout itself knows: a TimeoutError may also be the task's own.
-            is_expired = timeout.expired()
             attempt: int = ctx["job_try"]
             if attempt >= policy.max_tries:
-                setattr(error, EXPIRED, is_expired)
                 raise
             delay_s = backoff_delay_s(attempt, base_s=policy.backoff_s, cap_s=policy.backoff_max_s)
-            raise RetryLater(delay_s, "timeout" if is_expired else "error", error) from error
+            raise RetryLater(delay_s, "timeout" if has_expired(error) else "error", error) from error
 
     return run_attempt
 
 
-def is_expired_attempt(error: BaseException) -> bool:
-    """Whether this error ended a last attempt that took longer than its `RetryPolicy` allows."""
+def timed(run: Run, timeout_s: float) -> Run:
+    """The same coroutine function, cancelled after this long; `has_expired` knows its errors then."""
+
+    @functools.wraps(run)
+    async def run_timed(ctx: Context, /, *args: Any, **kwargs: Any) -> Any:
+        timeout = asyncio.timeout(timeout_s)
+        try:
+            async with timeout:
+                return await run(ctx, *args, **kwargs)
+        except Exception as error:
+            # Nobody but the timeout knows: a TimeoutError may also be the task's own.
+            setattr(error, EXPIRED, timeout.expired())
+            raise
+
+    return run_timed
+
+
+def has_expired(error: BaseException) -> bool:
+    """Whether this error ended an attempt that took longer than its `RetryPolicy` allows."""
     return getattr(error, EXPIRED, False)
 
 

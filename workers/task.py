@@ -18,6 +18,7 @@ import inspect
 import math
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -29,7 +30,6 @@ from datetime import timedelta
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from multiprocessing.reduction import ForkingPickler
 from typing import Any, Final, Literal, NamedTuple, assert_never
 
 from arq.utils import to_seconds
@@ -334,7 +334,7 @@ class Call:
             ChildProcessDied: before it answered.
             TaskFailed: the function raised an exception that cannot be pickled.
         """
-        raw_request = ForkingPickler.dumps(self.request)
+        raw_request = pickle.dumps(self.request)
         child = child_of_this_thread()
         with self.lock:
             if self.is_over:
@@ -348,7 +348,7 @@ class Call:
             is_killed = self.is_over  # perhaps just after it had answered
         if raw_answer is None or is_killed:
             raise ChildProcessDied(self.task_name, child.bury())
-        return result_of(ForkingPickler.loads(raw_answer))
+        return result_of(pickle.loads(raw_answer))  # noqa: S301 - from our own process
 
     def end(self) -> None:
         """Kills the process unless it has answered; the call raises into its thread, which nobody waits for."""
@@ -380,7 +380,7 @@ class Child:
             self.process.start()
         children.add(self)
 
-    def ask(self, raw_request: memoryview) -> bytes:
+    def ask(self, raw_request: bytes) -> bytes:
         """Its answer; EOFError or OSError when it has died."""
         self.pipe.send_bytes(raw_request)
         return self.pipe.recv_bytes()
@@ -467,27 +467,27 @@ def end_after(parent: BaseProcess) -> None:
     os._exit(1)
 
 
-def answer_to(raw_request: bytes) -> memoryview:
+def answer_to(raw_request: bytes) -> bytes:
     try:
-        request: Request = ForkingPickler.loads(raw_request)
+        request: Request = pickle.loads(raw_request)  # noqa: S301 - from our own parent
         importlib.import_module(request.function.module)
         function = find(request.function)
         if function is None:
             raise AttributeError(f"there is no {'.'.join(request.function)}")
-        return ForkingPickler.dumps(Returned(function(request.ctx, *request.args, **request.kwargs)))
+        return pickle.dumps(Returned(function(request.ctx, *request.args, **request.kwargs)))
     except BaseException as error:
         return raised(error, "".join(traceback.format_exception(error)))
 
 
-def raised(error: BaseException, traceback_text: str) -> memoryview:
+def raised(error: BaseException, traceback_text: str) -> bytes:
     """The exception as it is or else in parts, whichever can be read again; a description if neither can."""
     if isinstance(error, Exception):
         for form in (error, InParts(error)):
             with suppress(Exception):
-                raw = ForkingPickler.dumps(Raised(form, traceback_text))  # type: ignore[arg-type]  # read as one
-                ForkingPickler.loads(raw)
+                raw = pickle.dumps(Raised(form, traceback_text))  # type: ignore[arg-type]  # read as one
+                pickle.loads(raw)  # noqa: S301 - it is our own
                 return raw
-    return ForkingPickler.dumps(RaisedUnpicklable(type(error).__name__, str(error), traceback_text))
+    return pickle.dumps(RaisedUnpicklable(type(error).__name__, str(error), traceback_text))
 
 
 class InParts:

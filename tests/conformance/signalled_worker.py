@@ -2,7 +2,7 @@
 
 Its function ``hold`` says that it has started, and returns once a line comes in; ``quick`` returns at once.
 
-Arguments: ``module:class`` of the worker, Redis URL, options of the worker as JSON.
+Arguments: ``module:class`` of the worker, Redis URL, other options of the worker as JSON.
 """
 
 import asyncio
@@ -17,7 +17,8 @@ from arq.connections import RedisSettings
 from arq.worker import Worker
 
 from bridge.codec import job_deserializer, job_serializer
-from tests.conformance.conftest import QUEUE, Context
+
+Context = dict[str, Any]
 
 
 async def hold(ctx: Context) -> int:
@@ -56,7 +57,6 @@ def main(class_path: str, url: str, options: str) -> None:
     worker: Worker = worker_class(
         [hold, quick],
         redis_settings=RedisSettings.from_dsn(url),
-        queue_name=QUEUE,
         job_serializer=job_serializer,
         job_deserializer=job_deserializer,
         on_startup=on_startup,

@@ -54,20 +54,21 @@ async def test_place_that_becomes_free_is_taken_while_others_still_run(
 
     runs: list[str] = []
     holding = Holding()
+    await enqueue(producer, "hold", _job_id="a")
+    for job_id in "bcdef":
+        await enqueue(producer, "quick", _job_id=job_id)
     async with running(make_worker([holding.function, named(quick)], max_jobs=2, burst=False)):
-        await enqueue(producer, "hold")
-        await until(lambda: holding.started)
-        for _ in range(5):
-            await enqueue(producer, "quick")
         await until(lambda: len(runs) == 5)
+        assert holding.started == ["a"]
+    assert holding.cancelled == ["a"], "it was running all the time"
 
 
 async def test_full_worker_leaves_jobs_to_another(make_worker: MakeWorker, producer: ArqRedis) -> None:
     holding = Holding()
     workers = [make_worker([holding.function], max_jobs=1, burst=False) for _ in range(2)]
+    for job_id in ("one", "other"):
+        await enqueue(producer, "hold", _job_id=job_id)
     async with running(*workers):
-        for job_id in ("one", "other"):
-            await enqueue(producer, "hold", _job_id=job_id)
         await until(lambda: len(holding.started) == 2)
     assert sorted(holding.started) == ["one", "other"]
 
@@ -75,15 +76,14 @@ async def test_full_worker_leaves_jobs_to_another(make_worker: MakeWorker, produ
 async def test_worker_leaves_a_job_alone_that_another_runs(make_worker: MakeWorker, producer: ArqRedis) -> None:
     busy, idle = Holding(), Holding()
     idle.gate.set()
+    held, later = [await enqueue(producer, "hold", _job_id=job_id) for job_id in "ab"]
     async with running(make_worker([busy.function], max_jobs=1, burst=False)):
-        held = await enqueue(producer, "hold", _job_id="held")
         await until(lambda: busy.started)
         async with running(make_worker([idle.function], burst=False)):
-            later = await enqueue(producer, "hold", _job_id="later")
             assert await later.result(timeout=5, poll_delay=0.01) == "held"
             busy.gate.set()
             assert await held.result(timeout=5, poll_delay=0.01) == "held"
-    assert (busy.started, idle.started) == (["held"], ["later"])
+    assert (busy.started, idle.started) == (["a"], ["b"])
 
 
 @pytest.mark.parametrize("workers", [2, 3])

@@ -1,16 +1,16 @@
 """Cron jobs.
 
-Those that wait for a real point in time are due at the next full second.
+They are due once each half a year, or each second, and some of them are made to be due in a moment.
 """
 
 import asyncio
-from collections import Counter
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from arq.connections import ArqRedis
 from arq.cron import CronJob, cron
 from arq.jobs import Job
+from arq.utils import timestamp_ms
 
 from bridge import keys
 from bridge.codec import job_deserializer
@@ -37,9 +37,11 @@ class Ticks:
 
     def __init__(self) -> None:
         self.seen: list[Context] = []
+        self.at_ms: list[int] = []
 
         async def tick(ctx: Context) -> str:
             self.seen.append(ctx)
+            self.at_ms.append(timestamp_ms())
             return "tock"
 
         self.tick = tick
@@ -51,6 +53,25 @@ class Ticks:
     def job_ids(self) -> list[str]:
         return [ctx["job_id"] for ctx in self.seen]
 
+    @property
+    def due_at_ms(self) -> list[int]:
+        """As the ids of unique cron jobs tell it."""
+        return [int(job_id.rpartition(":")[2]) for job_id in self.job_ids]
+
+
+def soon() -> datetime:
+    return datetime.now().astimezone() + timedelta(milliseconds=300)
+
+
+def in_a_moment(job: CronJob, due_at: datetime | None = None) -> CronJob:
+    """The job, due at this time, and after that as its schedule says."""
+    job.next_run = due_at or soon()
+    return job
+
+
+async def is_empty(producer: ArqRedis) -> bool:
+    return not await producer.zcard(QUEUE)
+
 
 def stored(producer: ArqRedis, job_id: str) -> Job:
     return Job(job_id, producer, QUEUE, job_deserializer)
@@ -60,52 +81,55 @@ async def test_cron_job_runs_when_it_is_due(make_worker: MakeWorker, producer: A
     ticks = Ticks()
     async with running(make_worker(cron_jobs=[ticks.cron(**EACH_SECOND)], burst=False)):
         await until(lambda: ticks.seen)
-    assert ticks.seen[0]["score"] % 1000 == 0, "it was due at a full second"
+    assert ticks.due_at_ms[0] % 1000 == 0, "at a full second, as its schedule says"
 
 
 async def test_cron_job_does_not_run_before_it_is_due(make_worker: MakeWorker, producer: ArqRedis) -> None:
-    async def tick(ctx: Context) -> None:
-        early_s.append(ctx["score"] / 1000 - datetime.now().timestamp())
-
-    early_s: list[float] = []
-    async with running(make_worker(cron_jobs=[cron(tick, name="tick", **EACH_SECOND)], burst=False)):
-        await until(lambda: early_s)
-    assert early_s[0] <= 0.002, "clocks of a millisecond"
+    ticks = Ticks()
+    async with running(make_worker(cron_jobs=[in_a_moment(ticks.cron(**IN_HALF_A_YEAR))], burst=False)):
+        await until(lambda: ticks.seen)
+    assert ticks.at_ms[0] - ticks.due_at_ms[0] >= -2, "clocks of a millisecond"
 
 
 async def test_cron_job_runs_again_and_again(make_worker: MakeWorker, producer: ArqRedis) -> None:
     ticks = Ticks()
     async with running(make_worker(cron_jobs=[ticks.cron(**EACH_SECOND)], burst=False)):
         await until(lambda: len(ticks.seen) == 2)
-    first, second = (ctx["score"] for ctx in ticks.seen)
+    first, second = ticks.due_at_ms
     assert second - first == 1000
 
 
 async def test_unique_cron_job_is_run_by_one_of_two_workers(make_worker: MakeWorker, producer: ArqRedis) -> None:
+    ticks, due_at = Ticks(), soon()
+    cron_jobs = [in_a_moment(ticks.cron(**IN_HALF_A_YEAR), due_at) for _ in range(2)]
+    async with running(*(make_worker(cron_jobs=[job], burst=False) for job in cron_jobs)):
+        await until(lambda: ticks.seen and all(job.next_run != due_at for job in cron_jobs))
+        await until(lambda: is_empty(producer))
+    assert len(ticks.seen) == 1
+
+
+async def test_cron_job_that_is_not_unique_is_run_for_each_worker(make_worker: MakeWorker, producer: ArqRedis) -> None:
+    ticks, due_at = Ticks(), soon()
+    cron_jobs = [in_a_moment(ticks.cron(**IN_HALF_A_YEAR, unique=False), due_at) for _ in range(2)]
+    async with running(*(make_worker(cron_jobs=[job], burst=False) for job in cron_jobs)):
+        await until(lambda: len(ticks.seen) == 2)
+    assert len(set(ticks.job_ids)) == 2
+
+
+async def test_cron_job_that_was_due_while_its_worker_was_busy_runs_at_once(
+    make_worker: MakeWorker, producer: ArqRedis
+) -> None:
     ticks = Ticks()
-    workers = [make_worker(cron_jobs=[ticks.cron(**EACH_SECOND)], burst=False) for _ in range(2)]
-    async with running(*workers):
-        await until(lambda: len(set(ticks.job_ids)) == 2)
-        first, _ = Counter(ticks.job_ids).values()
-    assert first == 1
+    overdue = in_a_moment(ticks.cron(**IN_HALF_A_YEAR), datetime.now().astimezone() - timedelta(seconds=30))
+    await drain(make_worker(cron_jobs=[overdue]))
+    assert len(ticks.seen) == 1
 
 
 async def test_unique_cron_job_is_known_by_its_name_and_time(make_worker: MakeWorker, producer: ArqRedis) -> None:
     ticks = Ticks()
     await drain(make_worker(cron_jobs=[ticks.cron(**AT_STARTUP)]))
-    name, _, due_at_ms = ticks.job_ids[0].partition(":")
-    assert name == "tick"
-    assert abs(int(due_at_ms) - datetime.now().timestamp() * 1000) < 10_000
-
-
-async def test_cron_job_that_is_not_unique_is_run_by_each_worker(make_worker: MakeWorker, producer: ArqRedis) -> None:
-    ticks = Ticks()
-    workers = [make_worker(cron_jobs=[ticks.cron(**EACH_SECOND, unique=False)], burst=False) for _ in range(2)]
-    async with running(*workers):
-        await until(lambda: len(ticks.seen) >= 2)
-        first, second, *_ = ticks.seen
-    assert first["job_id"] != second["job_id"]
-    assert first["score"] == second["score"], "both are the run of the same second"
+    assert ticks.job_ids == [f"tick:{ticks.due_at_ms[0]}"]
+    assert abs(ticks.due_at_ms[0] - ticks.at_ms[0]) < 10_000
 
 
 async def test_cron_job_runs_at_startup_where_that_is_wanted(make_worker: MakeWorker, producer: ArqRedis) -> None:

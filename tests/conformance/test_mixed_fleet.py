@@ -114,16 +114,16 @@ async def test_job_that_one_kind_runs_is_left_alone_by_the_other(
 ) -> None:
     holding = Holding()
     busy, idle = fleet.both(stock_first, [holding.function, named(quick)], max_jobs=1, burst=False)
+    held = await enqueue(any_producer, "hold", _job_id="a")
+    others = [await enqueue(any_producer, "quick", _job_id=job_id) for job_id in "bcd"]
     async with running(busy):
-        held = await enqueue(any_producer, "hold", _job_id="held")
         await until(lambda: holding.started)
         async with running(idle):
-            for _ in range(3):
-                job = await enqueue(any_producer, "quick")
-                await job.result(timeout=10, poll_delay=0.01)
+            for job in others:
+                assert await job.result(timeout=10, poll_delay=0.01) == ("ours" if stock_first else "stock")
             holding.gate.set()
             assert await held.result(timeout=10, poll_delay=0.01) == "held"
-    assert holding.started == ["held"]
+    assert holding.started == ["a"]
 
 
 async def quick(ctx: Context) -> str:

@@ -24,6 +24,7 @@ from tests.conformance.conftest import (
 )
 
 JSON: dict[str, Any] = {"job_serializer": job_serializer, "job_deserializer": job_deserializer}
+QUICK: dict[str, Any] = {"poll_delay": 0.01}
 
 
 async def double(ctx: Context, number: int) -> int:
@@ -44,7 +45,14 @@ async def test_every_option_of_stock_arq_is_taken(
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
     assert len(defaults) > 25
-    own = {"handle_signals": False, "redis_settings": redis_settings, "queue_name": QUEUE, "burst": True, **JSON}
+    own = {
+        "handle_signals": False,
+        "redis_settings": redis_settings,
+        "queue_name": QUEUE,
+        "burst": True,
+        **QUICK,
+        **JSON,
+    }
     worker = runner([double], **{**defaults, **own})
     await enqueue_some(producer)
     await drain(worker)
@@ -68,7 +76,7 @@ async def test_settings_class_of_an_arq_application_is_taken(
         job_deserializer = job_deserializer
 
     options: dict[str, Any] = get_kwargs(WorkerSettings)  # type: ignore[arg-type]
-    worker = runner(**options, redis_settings=redis_settings, burst=True, handle_signals=False)
+    worker = runner(**options, redis_settings=redis_settings, burst=True, handle_signals=False, **QUICK)
     await enqueue_some(producer)
     await enqueue(producer, "twice", 1)
     await drain(worker)
@@ -81,7 +89,7 @@ async def test_functions_may_be_in_a_tuple(make_worker: MakeWorker, producer: Ar
     assert await make_worker((double,)).run_check() == 5
 
 
-@pytest.mark.parametrize("poll_delay", [0.02, 1, timedelta(milliseconds=20)])
+@pytest.mark.parametrize("poll_delay", [0, 0.02, timedelta(milliseconds=20)])
 async def test_poll_delay_may_have_any_unit(
     make_worker: MakeWorker, producer: ArqRedis, poll_delay: float | timedelta
 ) -> None:
@@ -97,15 +105,17 @@ async def test_all_jobs_run_whatever_the_read_limit(
     assert await make_worker([double], queue_read_limit=queue_read_limit).run_check() == 5
 
 
-async def test_worker_uses_the_pool_that_it_is_given(make_worker: MakeWorker, redis_settings: RedisSettings) -> None:
+async def test_worker_uses_the_connections_of_the_pool_that_it_is_given(
+    make_worker: MakeWorker, redis_settings: RedisSettings
+) -> None:
     async def look(ctx: Context) -> None:
-        seen.append(ctx["redis"])
+        seen.append(ctx["redis"].connection_pool)
 
     seen: list[Any] = []
     async with open_pool(redis_settings, **JSON) as pool:
         await enqueue(pool, "look")
         await drain(make_worker([named(look)], redis_pool=pool))
-        assert seen == [pool]
+        assert seen == [pool.connection_pool]
 
 
 async def test_queue_without_a_name_is_that_of_the_pool(
@@ -122,7 +132,7 @@ async def test_queue_without_a_name_is_arqs_own(
     runner: type[Worker], redis_settings: RedisSettings, producer: ArqRedis
 ) -> None:
     job = await enqueue(producer, "double", 21, _queue_name="arq:queue")
-    worker = runner([double], redis_settings=redis_settings, burst=True, handle_signals=False, **JSON)
+    worker = runner([double], redis_settings=redis_settings, burst=True, handle_signals=False, **QUICK, **JSON)
     await drain(worker)
     await close(worker)
     assert await job.result(timeout=5) == 42

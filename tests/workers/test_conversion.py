@@ -79,8 +79,9 @@ async def test_task_may_have_an_argument_named_ctx() -> None:
 async def test_task_without_ctx_is_refused() -> None:
     async def lonely() -> None: ...
 
+    without_ctx: Any = lonely
     with pytest.raises(ConfigurationError, match="task lonely: its first parameter must be arq's ctx"):
-        converting(func(lonely, name="lonely"))
+        converting(func(without_ctx, name="lonely"))
 
 
 def test_converting_twice_is_converting_once() -> None:
@@ -92,7 +93,7 @@ def test_wrapper_around_a_converting_task_is_not_converted_again() -> None:
     once = converting(func(report))
 
     @functools.wraps(once.coroutine)
-    async def observed(*args: Any) -> None: ...
+    async def observed(ctx: Context, *args: Any) -> None: ...
 
     wrapped = func(observed, name="report")
     assert converting(wrapped) is wrapped

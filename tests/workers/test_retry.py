@@ -8,7 +8,7 @@ from arq.worker import Retry
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.retry import RetryLater, RetryPolicy, backoff_delay_s, is_expired_attempt, retrying
+from workers.retry import RetryLater, RetryPolicy, backoff_delay_s, has_expired, retrying
 
 attempts = st.integers(min_value=1, max_value=100_000)
 durations_s = st.floats(min_value=0, max_value=1e300)
@@ -101,7 +101,7 @@ async def test_last_attempts_error_goes_through(job_try: int) -> None:
     with pytest.raises(Flaky) as caught:
         await attempt(error, job_try)
     assert caught.value is error
-    assert not is_expired_attempt(error)
+    assert not has_expired(error)
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), Retry(5), asyncio.CancelledError()])
@@ -125,7 +125,7 @@ async def test_attempt_over_its_time_is_retried_as_a_timeout() -> None:
 async def test_last_attempt_over_its_time_is_known_as_such() -> None:
     with pytest.raises(TimeoutError) as caught:
         await retrying(hang, policy(retry_on=(OSError,), timeout_s=0.01))({"job_try": 3})
-    assert is_expired_attempt(caught.value)
+    assert has_expired(caught.value)
 
 
 async def test_tasks_own_timeout_error_is_an_error() -> None:
@@ -134,11 +134,11 @@ async def test_tasks_own_timeout_error_is_an_error() -> None:
     assert caught.value.reason == "error"
     with pytest.raises(TimeoutError, match="of a socket") as last:
         await attempt(TimeoutError("of a socket"), 3, retry_on=(TimeoutError,), timeout_s=60)
-    assert not is_expired_attempt(last.value)
+    assert not has_expired(last.value)
 
 
 async def test_cancelled_attempt_is_not_retried_here() -> None:
-    job = asyncio.create_task(retrying(hang, policy(retry_on=(Exception,), timeout_s=60))({"job_try": 1}))  # type: ignore[arg-type]
+    job = asyncio.ensure_future(retrying(hang, policy(retry_on=(Exception,), timeout_s=60))({"job_try": 1}))
     await asyncio.sleep(0)
     job.cancel()
     with pytest.raises(asyncio.CancelledError):

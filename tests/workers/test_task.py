@@ -137,7 +137,7 @@ def lonely() -> None: ...
         (generate_plainly, {}, "task generate_plainly: it yields"),
         (lonely, {}, "task lonely: its first parameter must be arq's ctx"),
         ("tests.send", {}, "task 'tests.send': give a function made with def or async def"),
-        (functools.partial(send, day=None), {}, "task functools.partial.*: give a function made with def"),
+        (functools.partial(send, {}), {}, "task functools.partial.*: give a function made with def"),
         (func(send, name="mail"), {}, "task mail: it is an arq Function already; list it as it is"),
         (task(resize), {"max_tries": 2}, "task resize: it is an arq Function already"),
     ],
