@@ -18,7 +18,9 @@ from arq.constants import (
 
 __all__ = [
     "ABORT",
+    "DEAD_MAX",
     "DEAD_PREFIX",
+    "DEAD_TTL_MS",
     "EVENTS",
     "IN_PROGRESS_PREFIX",
     "JOB_PREFIX",
@@ -30,6 +32,7 @@ __all__ = [
     "RESULT_PREFIX",
     "RETRY_PREFIX",
     "STATS_PREFIX",
+    "STATS_TTL_MS",
     "WAKE_PREFIX",
     "burst_health_check",
     "health_check",
@@ -50,7 +53,7 @@ JOB_PREFIX: Final = job_key_prefix
 IN_PROGRESS_PREFIX: Final = in_progress_key_prefix
 """string, TTL of the longest job or of the lease: who runs the job."""
 RETRY_PREFIX: Final = retry_key_prefix
-"""int, TTL 88 400 s: attempts so far."""
+"""int, no TTL (stock workers: 88 400 s), removed when the job ends: attempts so far."""
 RESULT_PREFIX: Final = result_key_prefix
 """string, TTL ``keep_result``: the result as JSON."""
 ABORT: Final = abort_jobs_ss

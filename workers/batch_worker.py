@@ -353,7 +353,7 @@ class BatchWorker(Worker):
             self.jobs_retried += 1
         else:
             self.jobs_failed += 1
-            if type(outcome) is Failed and run.started_ms:
+            if type(outcome) is Failed and run.function is not None:
                 logger.error("job %s (%s) failed", run.job_id, run.task, exc_info=outcome.error)
         if type(outcome) is not Succeeded and not isinstance(outcome, Aborted) and run.function is None:
             logger.warning("job %s cannot run: %s", run.job_id, getattr(outcome, "error", ""))

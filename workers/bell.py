@@ -15,6 +15,8 @@ logger = logging.getLogger("aegis.workers")
 
 BLOCK_S: Final = 2
 """Longest read; below the socket timeout of the connection."""
+EXPIRES_S: Final = 60
+"""As in the scripts that ring."""
 
 
 class Bell:
@@ -67,5 +69,8 @@ class Bell:
 
     async def _pass_on(self, token: bytes) -> None:
         """The worker has become busy meanwhile: another one may be idle."""
-        pushing: Any = self.redis.rpush(self.key, token)
-        await pushing
+        if not await self.redis.exists(self.key):
+            async with self.redis.pipeline(transaction=True) as pipe:
+                pipe.rpush(self.key, token)
+                pipe.expire(self.key, EXPIRES_S)
+                await pipe.execute()

@@ -38,8 +38,8 @@ class Run:
 
     __slots__ = (
         "args", "attempt", "body", "claimed_at_ms", "ctx", "deadline_s", "due_ms", "ended_ms", "enqueued_at_ms",
-        "function", "handle", "is_calling", "is_spliceable", "job_id", "kwargs", "started_ms", "stop_reason", "task", "token",
-        "verdict",
+        "function", "handle", "is_calling", "is_spliceable", "job_id", "kwargs", "started_ms", "stop_reason",
+        "task", "token", "verdict",
     )  # fmt: skip
 
     def __init__(
