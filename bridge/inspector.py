@@ -62,13 +62,13 @@ class QueueStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A queue now.
 
     Attributes:
-        message: ``ready``, ``worker offline`` or ``no tasks defined``.
+        message: ``ready``, ``paused``, ``worker offline`` or ``no tasks defined``.
         oldest_age_ms: how long the oldest queued job has been due; 0 when none is.
         worker_health: what the latest worker wrote of itself, as arq writes it.
     """
 
     name: str
-    message: Literal["ready", "worker offline", "no tasks defined"]
+    message: Literal["ready", "paused", "worker offline", "no tasks defined"]
     tasks: list[str]
     queued: int
     in_progress: int
@@ -146,10 +146,10 @@ class Inspector:
     async def queue(self, queue: Queue) -> QueueStatus:
         """A queue's depth and whether its workers are alive."""
         depth = await self.scripts.depth(queue.key)
-        health = await self.redis.get(keys.health_check(queue.key))
+        health, paused = await self.redis.mget(keys.health_check(queue.key), keys.paused(queue.name))
         return QueueStatus(
             name=queue.name,
-            message="no tasks defined" if not queue.has_work else "ready" if health else "worker offline",
+            message=message(queue, is_paused=paused is not None, is_alive=health is not None),
             tasks=list(queue.tasks),
             queued=depth.queued,
             in_progress=depth.in_progress,
@@ -161,6 +161,16 @@ class Inspector:
     async def queues(self) -> list[QueueStatus]:
         """Every queue, in the order of the settings."""
         return [await self.queue(queue) for queue in self.catalog.queues.values()]
+
+
+def message(
+    queue: Queue, *, is_paused: bool, is_alive: bool
+) -> Literal["ready", "paused", "worker offline", "no tasks defined"]:
+    if not queue.has_work:
+        return "no tasks defined"
+    if is_paused:
+        return "paused"
+    return "ready" if is_alive else "worker offline"
 
 
 def finished(job_id: str, payload: ResultPayload, event_id: str) -> JobStatus:

@@ -26,6 +26,7 @@ __all__ = [
     "JOB_PREFIX",
     "LEASE_MS",
     "LUA_CONSTANTS",
+    "ORDERS_PREFIX",
     "PAUSED_PREFIX",
     "PROGRESS_PREFIX",
     "QUEUE_PREFIX",
@@ -38,6 +39,8 @@ __all__ = [
     "health_check",
     "in_progress",
     "job",
+    "orders",
+    "paused",
     "queue",
     "queue_name",
     "result",
@@ -66,6 +69,8 @@ WAKE_PREFIX: Final = "aegis:wake:"
 """list of at most one token, expiring after a minute: there may be work; idle workers block on it."""
 PAUSED_PREFIX: Final = "aegis:paused:"
 """string, no TTL: while it is there, our workers start no job of the queue."""
+ORDERS_PREFIX: Final = "aegis:orders:"
+"""list, TTL of a minute: what a worker, named by its id, is to abort; it blocks on it while it runs jobs."""
 PROGRESS_PREFIX: Final = "aegis:progress:"
 """string, TTL of an hour: the latest progress of a running job, as JSON."""
 DEAD_PREFIX: Final = "aegis:dead:"
@@ -124,6 +129,16 @@ def burst_health_check(queue_key: str) -> str:
     return health_check(queue_key) + ":burst"
 
 
+def paused(name: str) -> str:
+    """The mark of a paused queue, by its short name."""
+    return PAUSED_PREFIX + name
+
+
+def orders(worker_id: str) -> str:
+    """The orders of a worker."""
+    return ORDERS_PREFIX + worker_id
+
+
 def wake(name: str) -> str:
     """The wake-up list of the queue with this short name."""
     return WAKE_PREFIX + name
@@ -137,6 +152,7 @@ LUA_CONSTANTS: Final[dict[str, str | int]] = {
     "WAKE": WAKE_PREFIX,
     "EVENTS": EVENTS,
     "ABORT": ABORT,
+    "ORDERS": ORDERS_PREFIX,
     "PAUSED": PAUSED_PREFIX,
     "PROGRESS": PROGRESS_PREFIX,
     "DEAD": DEAD_PREFIX,

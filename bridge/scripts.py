@@ -112,6 +112,8 @@ class Scripts:
         self._claim = redis.register_script(source("claim"))
         self._finish = redis.register_script(source("finish"))
         self._renew = redis.register_script(source("renew"))
+        self._abort = redis.register_script(source("abort"))
+        self._pause = redis.register_script(source("pause"))
 
     async def enqueue(self, jobs: Sequence[NewJob]) -> tuple[int, list[str]]:
         """Stores each job whose id is free, with its event and a wake-up, all in one step.
@@ -177,6 +179,27 @@ class Scripts:
             arguments += lease
         lost: list[int] = await self._renew(keys=(queue_key,), args=arguments)
         return lost
+
+    async def abort(self, queue: str, queue_key: str, job_id: str, *, keep_result_ms: int, note: bytes = b"{}") -> str:
+        """Ends a job that no worker has, or tells its worker to.
+
+        Args:
+            queue: short name.
+            queue_key: its zset.
+            job_id: the job.
+            keep_result_ms: how long the result is kept, if it ends now; 0 for ever, -1 not at all.
+            note: ``by`` and ``reason`` for the event, a JSON object.
+
+        Returns:
+            ``aborted``, ``asked`` (its worker was told), ``ended`` (before), or ``unknown``.
+        """
+        arguments = (self.events_max_len, queue, job_id, keep_result_ms, note)
+        answer: bytes = await self._abort(keys=(queue_key,), args=arguments)
+        return answer.decode()
+
+    async def pause(self, queue: str, *, is_paused: bool, note: bytes = b"{}") -> bool:
+        """Pauses a queue or resumes it; whether that changed anything. ``note``: ``by``, a JSON object."""
+        return bool(await self._pause(args=(self.events_max_len, queue, int(is_paused), note)))
 
     async def depth(self, queue_key: str) -> Depth:
         """Counts the jobs of a queue by state."""

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from bridge.aegis_redis import AegisRedis
 from bridge.broker import connect, is_in_memory
 from bridge.catalog import Catalog, load_catalog
+from bridge.control import Control
 from bridge.enqueue import Enqueuer
 from bridge.errors import ConfigurationError
 from bridge.event_stream import EventStream
@@ -32,6 +33,7 @@ class Backend:
     enqueuer: Enqueuer
     inspector: Inspector
     events: EventStream
+    control: Control
 
 
 @asynccontextmanager
@@ -58,6 +60,7 @@ async def open_backend(settings: Settings | None = None) -> AsyncIterator[Backen
             enqueuer=Enqueuer(catalog, scripts),
             inspector=Inspector(redis, catalog, scripts, accept_pickle=settings.accept_pickle),
             events=EventStream(redis),
+            control=Control(redis, catalog, scripts, keep_result_s=settings.keep_result_s),
         )
     finally:
         await redis.aclose(close_connection_pool=True)

@@ -1,4 +1,4 @@
-"""``aegis-tasks status`` and ``aegis-tasks result``: one job."""
+"""``aegis-tasks status``, ``result`` and ``abort``: one job."""
 
 from typing import Annotated, Any, Final
 
@@ -13,7 +13,7 @@ from cli.options import Json
 from cli.printing import STATE_STYLES, console, print_json
 from cli.wait import wait_for_result
 
-__all__ = ["print_result", "result", "status"]
+__all__ = ["abort", "print_result", "result", "status"]
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, as `enqueue` printed it.")]
 
@@ -76,3 +76,33 @@ def print_result(found: JobResult, *, json: bool) -> None:
     else:
         console.print(f"{found.status}: no result yet", style=STATE_STYLES.get(found.status, ""), markup=False)
     raise typer.Exit(EXIT_CODES.get(found.status, ExitCode.TIMED_OUT))
+
+
+def abort(
+    id: JobId,
+    reason: Annotated[str | None, typer.Option(help="Why; the event repeats it.")] = None,
+    json: Json = False,
+) -> None:
+    """Abort a job, waiting or running; exit code 1 when it had ended before, 3 when nothing is known of it.
+
+    **Example:** `aegis-tasks abort 0190f5fe7c9d7b3b8c1f3a6d2e4b5c6d`
+    """
+    outcome = run(abort_job(id, reason=reason))
+    if json:
+        print_json({"task_id": id, "outcome": outcome})
+    else:
+        console.print(ABORTED[outcome], markup=False)
+    if outcome == "ended":
+        raise typer.Exit(ExitCode.FAILED)
+
+
+ABORTED: Final = {
+    "aborted": "aborted",
+    "asked": "its worker has been told to abort it",
+    "ended": "it had ended before",
+}
+
+
+async def abort_job(job_id: str, *, reason: str | None) -> str:
+    async with open_backend() as backend:
+        return await backend.control.abort(job_id, by="cli", reason=reason)

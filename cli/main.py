@@ -17,9 +17,12 @@ COMMANDS: Final = {
     "enqueue": "cli.enqueue",
     "status": "cli.jobs",
     "result": "cli.jobs",
+    "abort": "cli.jobs",
     "burst": "cli.burst",
     "tasks": "cli.tasks",
     "queues": "cli.queues",
+    "pause": "cli.queues",
+    "resume": "cli.queues",
     "events": "cli.events",
     "health": "cli.health",
 }

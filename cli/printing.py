@@ -40,6 +40,7 @@ STATE_STYLES: Final = {
     "retrying": "yellow",
     "deferred": "yellow",
     "worker offline": "yellow",
+    "paused": "yellow",
     "aborted": "magenta",
     "failed": "red",
     "lost": "red",

@@ -35,6 +35,7 @@ from workers.deadlines import Deadlines
 from workers.execution import Execution
 from workers.finish_buffer import FinishBuffer
 from workers.lease import LeaseKeeper
+from workers.orders import Abort, Orders
 from workers.outcome import Aborted, Failed, Outcome, Recorder, Retrying, Succeeded
 
 __all__ = ["BatchWorker"]
@@ -100,7 +101,10 @@ class BatchWorker(Worker):
         self._open()
         await self._report(WorkerStarted)
         await self._tick()  # cron jobs of the start come before a burst looks whether there is work
-        loops = [asyncio.create_task(loop) for loop in (self._bell_loop(), self._buffer.run(), self._tick_forever())]
+        loops = [
+            asyncio.create_task(loop)
+            for loop in (self._bell_loop(), self._orders.listen(), self._buffer.run(), self._tick_forever())
+        ]
         self._keeper.start()
         claiming = asyncio.create_task(self._claim_forever())
         try:
@@ -129,6 +133,10 @@ class BatchWorker(Worker):
         self._slot = asyncio.Event()
         self._claim_client = same_place(self.pool)
         self._bell_client = same_place(self.pool)
+        self._orders_client = same_place(self.pool)
+        self._orders = Orders(
+            self._orders_client, keys.orders(self.worker_id), has_work=lambda: bool(self.running), obey=self._abort
+        )
         self._scripts = Scripts(self._claim_client, events_max_len=self.events_max_len)
         self._bell = Bell(self._bell_client, keys.wake(self.queue))
         self._buffer = FinishBuffer(self._finish, self._committed)
@@ -179,7 +187,7 @@ class BatchWorker(Worker):
             for task in pending:
                 task.cancel()  # again and again: on 3.11 redis-py may swallow a cancellation
             await asyncio.wait(pending, timeout=0.1)
-        for client in (self._claim_client, self._bell_client):
+        for client in (self._claim_client, self._bell_client, self._orders_client):
             with contextlib.suppress(*STORE_AWAY):
                 await client.connection_pool.disconnect()
         self._is_stopping = was_stopped  # a burst that is done may be run again
@@ -307,6 +315,7 @@ class BatchWorker(Worker):
             run.stop_reason = "stop"
         self.leases[run.job_id] = run
         self.running.add(run)
+        self._orders.wanted.set()
         self._started += 1
         self.tasks[run.token + run.job_id] = run.handle = self.loop.create_task(self._execute(run))
 
@@ -392,6 +401,12 @@ class BatchWorker(Worker):
     def _forget(self, run: Run) -> None:
         if self.leases.get(run.job_id) is run:
             del self.leases[run.job_id]
+
+    def _abort(self, order: Abort) -> None:
+        run = self.leases.get(order.job_id)
+        if run is not None and run.token == order.token and run in self.running:
+            run.note = order.note.encode()
+            run.stop("abort")
 
     def _lost(self, runs: Sequence[Run]) -> None:
         for run in runs:

@@ -34,12 +34,13 @@ class Run:
         handle: its asyncio task.
         is_calling: whether the task function is running, so that cancelling it makes sense.
         stop_reason: why it was told to stop, if it was.
+        note: who aborted it and why, a JSON object.
     """
 
     __slots__ = (
         "args", "attempt", "body", "claimed_at_ms", "ctx", "deadline_s", "due_ms", "ended_ms", "enqueued_at_ms",
-        "function", "handle", "is_calling", "is_spliceable", "job_id", "kwargs", "started_ms", "stop_reason",
-        "task", "token", "verdict",
+        "function", "handle", "is_calling", "is_spliceable", "job_id", "kwargs", "note", "started_ms",
+        "stop_reason", "task", "token", "verdict",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +65,7 @@ class Run:
         self.handle: asyncio.Task[None] | None = None
         self.is_calling = False
         self.stop_reason: StopReason | None = None
+        self.note = b"{}"
 
     @property
     def queued_ms(self) -> int:

@@ -105,7 +105,8 @@ class Recorder:
             case Retrying():
                 return self._retrying(run, outcome)
             case Aborted():
-                data = b'{"was":"%b"}' % outcome.was.encode()
+                rest = b"}" if run.note == b"{}" else b"," + run.note[1:]
+                data = b'{"was":"%b"%b' % (outcome.was.encode(), rest)
                 return self._ending(run, "job.aborted", data, False, outcome.error)
             case _:
                 assert_never(outcome)

@@ -63,7 +63,7 @@ async def lose_lease(store: AegisRedis, job_id: str) -> None:
     await store.delete(keys.in_progress(job_id))
     score = await store.zscore(QUEUE, job_id)
     assert score is not None
-    await store.zadd(QUEUE, {job_id: score - keys.LEASE_MS})
+    await store.zadd(QUEUE, {job_id: score - keys.LEASE_MS - 1})
 
 
 async def kinds(store: AegisRedis, job_id: str) -> list[str]:

@@ -161,3 +161,16 @@ async def test_request_to_abort_is_gone_when_the_job_has_ended(make_worker: Make
         await until(lambda: holding.started)
         await abort(job)
     assert await producer.zscore(keys.ABORT, job.job_id) is None
+
+
+async def test_request_to_abort_is_gone_though_nobody_has_heeded_it(
+    make_worker: MakeWorker, producer: ArqRedis
+) -> None:
+    async def work(ctx: Context) -> str:
+        await producer.zadd(keys.ABORT, {ctx["job_id"]: ctx["score"]})
+        return "done"
+
+    job = await enqueue(producer, "work")
+    await drain(make_worker([named(work)]))
+    assert await job.result(timeout=5) == "done"
+    assert await producer.zscore(keys.ABORT, job.job_id) is None

@@ -13,7 +13,7 @@ from bridge import keys
 from bridge.aegis_redis import AegisRedis
 from bridge.codec import decode_result
 from bridge.event_stream import EventStream
-from bridge.events import Event, JobFailed, JobRetrying, JobSucceeded
+from bridge.events import Event, JobAborted, JobFailed, JobRetrying, JobSucceeded
 from workers import lease
 from workers.batch_worker import BatchWorker
 from workers.retry import RetryLater
@@ -353,3 +353,55 @@ async def test_after_job_end_runs_once_the_result_is_stored(redis: AegisRedis) -
     await make(redis, double, burst=True, after_job_end=look).async_run()
     assert len(found) == 1
     assert found[0] is not None
+
+
+# --- operators ---------------------------------------------------------------------------------------
+
+
+async def test_running_job_is_aborted_at_once(redis: AegisRedis) -> None:
+    gate = Gate()
+    async with running(make(redis, func(gate.task, name="wait"))):
+        await enqueue(redis, "wait")
+        await gate.reached.wait()
+        scripts = redis.scripts
+        answer = await scripts.abort("lab", QUEUE, "job", keep_result_ms=1000, note=b'{"by":"ada"}')
+        assert answer == "asked"
+        async with asyncio.timeout(1):  # arq's poll would do it too, if only it were asked to
+            await gate.cancelled.wait()
+        await until(lambda: redis.exists(keys.result("job")))
+    assert await last_data(redis) == JobAborted(was="in_progress", by="ada")
+    assert not await redis.exists(keys.ABORT)
+
+
+async def test_order_for_an_earlier_run_does_not_abort_a_later_one(redis: AegisRedis) -> None:
+    gate = Gate()
+    async with running(make(redis, func(gate.task, name="wait"))) as worker:
+        await enqueue(redis, "wait")
+        await gate.reached.wait()
+        order = b'{"job_id":"job","token":"%b:0","note":"{}"}' % worker.worker_id.encode()
+        pushing: Any = redis.rpush(keys.orders(worker.worker_id), order)
+        await pushing
+        await until(lambda: is_gone(redis, keys.orders(worker.worker_id)))
+        gate.open.set()
+        await until(lambda: redis.exists(keys.result("job")))
+    assert await kinds(redis) == ["enqueued", "started", "succeeded"]
+
+
+async def is_gone(redis: AegisRedis, key: str) -> bool:
+    return not await redis.exists(key)
+
+
+async def test_paused_queue_starts_nothing_until_it_is_resumed(redis: AegisRedis) -> None:
+    async with running(make(redis, double)) as worker:
+        await redis.scripts.pause("lab", is_paused=True)
+        await enqueue(redis, "double", 1)
+        claims = worker._claims
+        worker._wake_up()
+
+        async def has_looked() -> bool:
+            return worker._claims > claims
+
+        await until(has_looked)
+        assert not await redis.exists(keys.result("job"))
+        await redis.scripts.pause("lab", is_paused=False)
+        await until(lambda: redis.exists(keys.result("job")))
