@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["die_with_parent"]
+__all__ = ["PR_SET_PDEATHSIG", "die_with_parent"]
 
 PR_SET_PDEATHSIG: Final = 1
 

@@ -16,6 +16,7 @@
     │   ├── UndecodablePayload       a job or result that our codec did not write
     │   └── ResultNotEncodable       a task returned something JSON cannot hold
     ├── TaskFailed                   a job's own exception, seen from outside its worker
+    ├── ChildProcessDied             the process that ran a task ended without an answer
     ├── StoreUnreachable             Redis does not answer
     └── ConfigurationError           the settings or a queue definition are wrong
 
@@ -23,10 +24,15 @@ Facts are attributes, never parsed out of the message. ``bridge.gateway.problems
 into HTTP problems, ``cli.exit_codes`` into exit codes; nothing else translates.
 """
 
+import copyreg
+import signal
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
 
 __all__ = [
     "AegisError",
+    "ChildProcessDied",
     "ConfigurationError",
     "DuplicateJob",
     "InvalidArguments",
@@ -47,6 +53,10 @@ __all__ = [
 
 class AegisError(Exception):
     """The root: catch it to catch everything this project raises on purpose."""
+
+    def __reduce__(self) -> Any:
+        """Pickles without calling ``__init__`` anew, whose arguments are not those of `Exception`."""
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
 
 class RequestError(AegisError):
@@ -173,6 +183,29 @@ class TaskFailed(AegisError):
         self.type = type
         self.message = message
         self.traceback = traceback
+
+
+class ChildProcessDied(AegisError):
+    """A task's process ended without an answer: killed from outside, out of memory, or by ``os._exit``.
+
+    Attributes:
+        task_name: the task it was running.
+        exit_code: of the process; a negative number is the signal that killed it.
+    """
+
+    def __init__(self, task_name: str, exit_code: int | None) -> None:
+        super().__init__(task_name, exit_code)
+        self.task_name = task_name
+        self.exit_code = exit_code
+
+    def __str__(self) -> str:
+        how = f"with exit code {self.exit_code}"
+        if self.exit_code is not None and self.exit_code < 0:
+            with suppress(ValueError):  # a real-time signal has no name
+                how = f"by {signal.Signals(-self.exit_code).name}"
+            if self.exit_code == -9:  # SIGKILL, which Windows does not have
+                how += ", perhaps for want of memory"
+        return f"task {self.task_name}: its process ended without an answer, {how}"
 
 
 class StoreUnreachable(AegisError):

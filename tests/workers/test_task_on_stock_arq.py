@@ -18,8 +18,9 @@ from arq.worker import Function, Worker
 
 from bridge import keys
 from bridge.aegis_redis import AegisRedis
+from bridge.errors import ChildProcessDied
 from workers import task as task_module
-from workers.task import ChildProcessDied, task
+from workers.task import task
 
 Context = dict[Any, Any]
 QUEUE = keys.queue("lab")

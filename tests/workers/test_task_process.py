@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -17,10 +18,11 @@ import psutil
 import pytest
 from arq.worker import Function, Retry
 
-from bridge.errors import ConfigurationError, TaskFailed
+from bridge.errors import ChildProcessDied, ConfigurationError, TaskFailed
+from workers import child_processes
 from workers import task as task_module
 from workers.retry import RetryLater
-from workers.task import ChildProcessDied, task
+from workers.task import task
 
 Context = dict[Any, Any]
 CTX = {"job_id": "a", "job_try": 1, "enqueue_time": datetime(2026, 1, 31, tzinfo=UTC), "score": 1, "redis": object()}
@@ -279,6 +281,29 @@ async def test_jobs_cancelled_at_any_moment_leave_no_process_behind_and_do_no_ha
 
 def task_children() -> list[psutil.Process]:
     return [p for p in psutil.Process().children() if "multiprocessing.spawn" in " ".join(p.cmdline())]
+
+
+def test_process_killed_just_after_it_answered_serves_no_further_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    class CancelledJustNow:
+        is_killed = is_buried = False
+
+        def ask(self, raw_request: bytes) -> bytes:
+            call.end()
+            return pickle.dumps(child_processes.Returned(42))
+
+        def kill(self) -> None:
+            self.is_killed = True
+
+        def bury(self) -> int:
+            self.is_buried = True
+            return -9
+
+    child = CancelledJustNow()
+    monkeypatch.setattr(child_processes, "child_of_this_thread", lambda: child)
+    call = child_processes.Call("pid", child_processes.Request(child_processes.Reference("os", "getpid"), {}, (), {}))
+    with pytest.raises(ChildProcessDied):
+        call.run()
+    assert (child.is_killed, child.is_buried) == (True, True)
 
 
 async def test_job_cancelled_while_it_waits_for_a_process_never_starts(tmp_path: Path) -> None:
