@@ -14,41 +14,41 @@ if failure then return failure end
 
 local now = now_ms()
 local at_ms = digits(now)
-local score = tonumber(redis.call('ZSCORE', KEYS[1], id))
-if not score then return redis.call('EXISTS', KEY.RESULT .. id) == 1 and 'ended' or 'unknown' end
+local score = tonumber(call('ZSCORE', KEYS[1], id))
+if not score then return call('EXISTS', KEY.RESULT .. id) == 1 and 'ended' or 'unknown' end
 
-local token = redis.call('GET', KEY.IN_PROGRESS .. id)
-local body = redis.call('GET', KEY.JOB .. id) or ''
+local token = call('GET', KEY.IN_PROGRESS .. id)
+local body = call('GET', KEY.JOB .. id) or ''
 local task = string.match(body, '^{"t":%w+,"f":"([^"\\]*)"')
 if token or not task then
   -- A stock worker looks here, and one that claims a job whose body it alone can read.
-  redis.call('ZADD', KEY.ABORT, at_ms, id)
+  call('ZADD', KEY.ABORT, at_ms, id)
   local worker = token and string.match(token, '^(.+):%d+$')
   if worker then
     local orders = KEY.ORDERS .. worker
-    redis.call('RPUSH', orders, cjson.encode({ job_id = id, token = token, note = note }))
-    redis.call('EXPIRE', orders, 60)
+    call('RPUSH', orders, cjson.encode({ job_id = id, token = token, note = note }))
+    call('EXPIRE', orders, 60)
   elseif not token then
-    redis.call('ZADD', KEYS[1], at_ms, id)
+    call('ZADD', KEYS[1], at_ms, id)
     wake(queue)
   end
   return 'asked'
 end
 
-local attempt = tonumber(redis.call('GET', KEY.RETRY .. id) or 0) or 0
+local attempt = tonumber(call('GET', KEY.RETRY .. id) or 0) or 0
 if keep_ms >= 0 then
   local result = '{"t":' .. digits(attempt) .. string.sub(body, string.find(body, ',', 1, true), -2)
     .. ',"s":false,"r":{"type":"CancelledError","message":"aborted","traceback":""},"st":' .. at_ms .. ',"ft":' .. at_ms
     .. ',"q":' .. cjson.encode(KEYS[1]) .. ',"id":' .. cjson.encode(id) .. '}'
   if keep_ms > 0 then
-    redis.call('SET', KEY.RESULT .. id, result, 'PX', digits(keep_ms))
+    call('SET', KEY.RESULT .. id, result, 'PX', digits(keep_ms))
   else
-    redis.call('SET', KEY.RESULT .. id, result)
+    call('SET', KEY.RESULT .. id, result)
   end
 end
-redis.call('ZREM', KEYS[1], id)
-redis.call('DEL', KEY.JOB .. id, KEY.RETRY .. id, KEY.PROGRESS .. id)
-redis.call('ZREM', KEY.ABORT, id)
+call('ZREM', KEYS[1], id)
+call('DEL', KEY.JOB .. id, KEY.RETRY .. id, KEY.PROGRESS .. id)
+call('ZREM', KEY.ABORT, id)
 local rest = note == '{}' and '}' or ',' .. string.sub(note, 2)
 local was = (score > now and not is_leased(score)) and 'deferred' or 'queued'
 emit(max_len, 'job.aborted', id, queue, task, digits(attempt), at_ms, '{"was":"' .. was .. '"' .. rest)

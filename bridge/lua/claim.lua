@@ -18,10 +18,10 @@ if not (wanted and tonumber(lease) and ahead_ms) then return redis.error_reply('
 local failure = wrong_type(KEYS[1], 'zset') or wrong_type(KEY.EVENTS, 'stream') or wrong_type(KEY.ABORT, 'zset')
   or wrong_type(KEY.WAKE .. queue, 'list')
 if failure then return failure end
-if redis.call('EXISTS', KEY.PAUSED .. queue) == 1 then return { digits(now), '0' } end
+if call('EXISTS', KEY.PAUSED .. queue) == 1 then return { digits(now), '0' } end
 
 local at_ms, deadline = digits(now), lease_score(now + lease)
-local has_aborts = ARGV[9] == '1' and redis.call('EXISTS', KEY.ABORT) == 1
+local has_aborts = ARGV[9] == '1' and call('EXISTS', KEY.ABORT) == 1
 local most_tries
 
 local function exhausts(task, attempt)
@@ -29,68 +29,70 @@ local function exhausts(task, attempt)
   return attempt > (most_tries[task] or most_tries[''])
 end
 
--- The number of this attempt. A count that is no number is started anew.
-local function count_attempt(id, body)
+-- The number of this attempt, at least what the producer says. A count that is no number is started anew.
+local function count_attempt(id, producers)
   local key, attempt = KEY.RETRY .. id, 1
-  if not redis.call('SET', key, 1, 'NX') then
+  if not call('SET', key, 1, 'NX') then
     attempt = redis.pcall('INCR', key)
-    if type(attempt) == 'table' then attempt = 1; redis.call('SET', key, 1) else redis.call('PERSIST', key) end
+    if type(attempt) == 'table' then attempt = 1; call('SET', key, 1) else call('PERSIST', key) end
   end
-  local producers = tonumber(string.match(body, '^{"t":(%d+)') or 0)
-  if producers > attempt then attempt = producers; redis.call('SET', key, digits(attempt)) end
+  if producers and producers > attempt then attempt = producers; call('SET', key, digits(attempt)) end
   return attempt
 end
 
 -- Whether arq's abort set means this job, and not an earlier one of the same id.
 local function is_aborted(id, enqueued_at_ms)
-  local asked_at_ms = has_aborts and redis.call('ZSCORE', KEY.ABORT, id)
+  local asked_at_ms = call('ZSCORE', KEY.ABORT, id)
   if not asked_at_ms then return false end
-  redis.call('ZREM', KEY.ABORT, id)
+  call('ZREM', KEY.ABORT, id)
   return tonumber(asked_at_ms) >= enqueued_at_ms
 end
 
 local reply, taken, passed_over = { at_ms, '0' }, 0, 0
 while taken < wanted do
-  local due = redis.call('ZRANGE', KEYS[1], '-inf', at_ms, 'BYSCORE', 'LIMIT', passed_over, wanted - taken, 'WITHSCORES')
+  local due = call('ZRANGE', KEYS[1], '-inf', at_ms, 'BYSCORE', 'LIMIT', passed_over, wanted - taken, 'WITHSCORES')
   if #due == 0 then break end
   for i = 1, #due, 2 do
-    local id, score = due[i], tonumber(due[i + 1])
-    if not redis.call('SET', KEY.IN_PROGRESS .. id, token, 'NX', 'PX', lease) then
+    local id, score = due[i], due[i + 1]
+    if not call('SET', KEY.IN_PROGRESS .. id, token, 'NX', 'PX', lease) then
       passed_over = passed_over + 1
     else
-      redis.call('ZADD', KEYS[1], deadline, id)
+      call('ZADD', KEYS[1], deadline, id)
       local body = redis.pcall('GET', KEY.JOB .. id)
       local is_gone = not body
       if type(body) ~= 'string' then body = '' end
-      local attempt = count_attempt(id, body)
-      local task = string.match(body, '^{"t":%w+,"f":"([^"\\]*)"') or ''
-      local enqueued_at_ms = tonumber(string.match(body, '"et":(%d+)}$') or score)
+      local producers, task = string.match(body, '^{"t":(%w+),"f":"([^"\\]*)"')
+      local attempt = count_attempt(id, tonumber(producers))
+      local due_ms, half = string.match(score, '^([^.]*)(.*)$')
+      -- The enqueue time is at the very end of what arq and we write; a search from the front would take long bodies long.
+      local enqueued_at_ms = string.match(string.sub(body, -24), '"et":(%d+)}$') or due_ms
+      task = task or ''
       local verdict = 'run'
       if is_gone then
         verdict = 'expired'
-      elseif is_aborted(id, enqueued_at_ms) then
+      elseif has_aborts and is_aborted(id, tonumber(enqueued_at_ms)) then
         verdict = 'aborted'
       elseif attempt > 1 and exhausts(task, attempt) then
         verdict = 'exhausted'
       else
-        if attempt > 1 and is_leased(score) then
+        if attempt > 1 and half ~= '' then
           emit(max_len, 'job.retrying', id, queue, task, attempt - 1, at_ms,
             '{"reason":"stalled","due_at_ms":' .. at_ms .. '}', worker)
         end
-        local queued_ms = math.max(0, now - math.max(math.floor(score), enqueued_at_ms))
+        local queued_ms = math.max(0, now - math.max(tonumber(due_ms), tonumber(enqueued_at_ms)))
         emit(max_len, 'job.started', id, queue, task, attempt, at_ms,
-          '{"enqueued_at_ms":' .. digits(enqueued_at_ms) .. ',"queued_ms":' .. digits(queued_ms) .. '}', worker)
+          '{"enqueued_at_ms":' .. enqueued_at_ms .. ',"queued_ms":' .. digits(queued_ms) .. '}', worker)
       end
       local n = #reply
       reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4], reply[n + 5] =
-        id, body, attempt, digits(math.floor(score)), verdict
+        id, body, attempt, due_ms, verdict
       taken = taken + 1
     end
   end
 end
 
 -- A caller that wants no more leaves the rest, and what is due soon, to another worker.
-local next_due = redis.call('ZRANGE', KEYS[1], taken < wanted and '(' .. at_ms or '-inf', digits(now + ahead_ms), 'BYSCORE',
+local next_due = call('ZRANGE', KEYS[1], taken < wanted and '(' .. at_ms or '-inf', digits(now + ahead_ms), 'BYSCORE',
   'LIMIT', taken < wanted and 0 or passed_over, 1, 'WITHSCORES')
 if next_due[2] then
   if taken < wanted then reply[2] = digits(math.ceil(tonumber(next_due[2]))) else wake(queue) end

@@ -36,19 +36,19 @@ end
 
 local reply, woken = { digits(now) }, {}
 -- An abort that came after the end of an earlier job of the same id is not meant for this one.
-local has_aborts = redis.call('EXISTS', KEY.ABORT) == 1
+local has_aborts = call('EXISTS', KEY.ABORT) == 1
 for i, job in ipairs(jobs) do
   local event_id = ''
-  if redis.call('EXISTS', KEY.JOB .. job.id, KEY.RESULT .. job.id) == 0 then
+  if call('EXISTS', KEY.JOB .. job.id, KEY.RESULT .. job.id) == 0 then
     local due = math.max(now, job.due_at, now + job.delay)
     local body = job.tail == '' and job.head or job.head .. digits(now) .. job.tail
     if job.expires > 0 then
-      redis.call('SET', KEY.JOB .. job.id, body, 'PX', digits(job.expires))
+      call('SET', KEY.JOB .. job.id, body, 'PX', digits(job.expires))
     else
-      redis.call('SET', KEY.JOB .. job.id, body)
+      call('SET', KEY.JOB .. job.id, body)
     end
-    redis.call('ZADD', job.queue_key, digits(due), job.id)
-    if has_aborts then redis.call('ZREM', KEY.ABORT, job.id) end
+    call('ZADD', job.queue_key, digits(due), job.id)
+    if has_aborts then call('ZREM', KEY.ABORT, job.id) end
     event_id = emit(max_len, due > now and 'job.deferred' or 'job.enqueued', job.id, job.queue, job.task, 0,
       digits(now), '{"due_at_ms":' .. digits(due) .. '}')
     woken[job.queue] = true

@@ -27,36 +27,37 @@ for at = HEAD, #ARGV - 1, FIELDS do
   if not tonumber(ARGV[at + 8]) then return redis.error_reply('ERR finish: a time is not a number') end
 end
 
-local has_aborts = redis.call('EXISTS', KEY.ABORT) == 1
-local reply, stats, is_due, has_dead = {}, {}, false, false
+local has_aborts = call('EXISTS', KEY.ABORT) == 1
+local reply, is_due, has_dead = {}, false, false
+local ends, waits, runs = {}, {}, {}
 
-local function count_up(field) stats[field] = (stats[field] or 0) + 1 end
+local function count_up(counts, field) counts[field] = (counts[field] or 0) + 1 end
 
 local function put_back(id, attempt, number, extra)
   local due = extra == 'interrupted' and number or now + number
   if extra == 'interrupted' then
-    if attempt == '1' then redis.call('DEL', KEY.RETRY .. id) else redis.call('SET', KEY.RETRY .. id, attempt - 1) end
+    if attempt == '1' then call('DEL', KEY.RETRY .. id) else call('SET', KEY.RETRY .. id, attempt - 1) end
   end
-  redis.call('ZADD', KEYS[1], digits(due), id)
-  redis.call('DEL', KEY.IN_PROGRESS .. id, KEY.PROGRESS .. id)
+  call('ZADD', KEYS[1], digits(due), id)
+  call('DEL', KEY.IN_PROGRESS .. id, KEY.PROGRESS .. id)
   is_due = true
   return ',"due_at_ms":' .. digits(due) .. '}'
 end
 
 local function remove(id, result, keep_ms, dead_letter)
   if result ~= '' then
-    if keep_ms > 0 then
-      redis.call('SET', KEY.RESULT .. id, result, 'PX', digits(keep_ms))
+    if keep_ms ~= '0' then
+      call('SET', KEY.RESULT .. id, result, 'PX', keep_ms)
     else
-      redis.call('SET', KEY.RESULT .. id, result)
+      call('SET', KEY.RESULT .. id, result)
     end
   end
-  redis.call('DEL', KEY.IN_PROGRESS .. id, KEY.RETRY .. id, KEY.JOB .. id, KEY.PROGRESS .. id)
-  redis.call('ZREM', KEYS[1], id)
-  if has_aborts then redis.call('ZREM', KEY.ABORT, id) end
+  call('DEL', KEY.IN_PROGRESS .. id, KEY.RETRY .. id, KEY.JOB .. id, KEY.PROGRESS .. id)
+  call('ZREM', KEYS[1], id)
+  if has_aborts then call('ZREM', KEY.ABORT, id) end
   if dead_letter ~= '' then
-    redis.call('ZADD', dead_key, at_ms, id)
-    redis.call('SET', dead_key .. ':' .. id, dead_letter, 'PX', KEY.DEAD_TTL_MS)
+    call('ZADD', dead_key, at_ms, id)
+    call('SET', dead_key .. ':' .. id, dead_letter, 'PX', KEY.DEAD_TTL_MS)
     has_dead = true
   end
 end
@@ -64,18 +65,18 @@ end
 for i = 1, count do
   local at = HEAD + (i - 1) * FIELDS
   local id, kind, attempt, data = ARGV[at + 1], ARGV[at + 3], ARGV[at + 5], ARGV[at + 6]
-  local number, extra = tonumber(ARGV[at + 8]), ARGV[at + 9]
-  if redis.call('GET', KEY.IN_PROGRESS .. id) == ARGV[at + 2] then
+  local number, extra = ARGV[at + 8], ARGV[at + 9]
+  if call('GET', KEY.IN_PROGRESS .. id) == ARGV[at + 2] then
     if kind == 'job.retrying' then
-      data = data .. put_back(id, attempt, number, extra)
+      data = data .. put_back(id, attempt, tonumber(number), extra)
     else
       remove(id, ARGV[at + 7], number, extra)
     end
     emit(max_len, kind, id, queue, ARGV[at + 4], attempt, at_ms, data, worker)
-    count_up(kind)
+    count_up(ends, kind)
     if ARGV[at + 11] ~= '' then
-      count_up('wait:' .. ARGV[at + 10])
-      count_up('run:' .. ARGV[at + 11])
+      count_up(waits, ARGV[at + 10])
+      count_up(runs, ARGV[at + 11])
     end
     reply[i] = 1
   else
@@ -85,8 +86,10 @@ end
 
 if is_due then wake(queue) end
 if has_dead then prune_dead(dead_key, now) end
-if next(stats) then
-  for field, number in pairs(stats) do redis.call('HINCRBY', stats_key, field, number) end
-  redis.call('PEXPIRE', stats_key, KEY.STATS_TTL_MS)
+if next(ends) then
+  for prefix, counts in pairs({ [''] = ends, ['wait:'] = waits, ['run:'] = runs }) do
+    for field, number in pairs(counts) do call('HINCRBY', stats_key, prefix .. field, number) end
+  end
+  call('PEXPIRE', stats_key, KEY.STATS_TTL_MS)
 end
 return reply

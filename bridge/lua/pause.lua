@@ -8,11 +8,11 @@ local failure = wrong_type(KEY.EVENTS, 'stream') or wrong_type(KEY.WAKE .. queue
 if failure then return failure end
 
 local key, at_ms = KEY.PAUSED .. queue, digits(now_ms())
-if pauses == (redis.call('EXISTS', key) == 1) then return 0 end
+if pauses == (call('EXISTS', key) == 1) then return 0 end
 if pauses then
-  redis.call('SET', key, at_ms)
+  call('SET', key, at_ms)
 else
-  redis.call('DEL', key)
+  call('DEL', key)
   wake(queue)
 end
 emit(max_len, pauses and 'queue.paused' or 'queue.resumed', '', queue, '', 0, at_ms, note)

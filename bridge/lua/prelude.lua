@@ -1,17 +1,19 @@
 -- Stands before every script (bridge/scripts.py adds the table KEY from bridge/keys.py above it).
 
+local call = redis.call
+
 -- A number as Redis wants it: Lua 5.1 would write 1.7e+12.
 local function digits(number) return string.format('%.0f', number) end
 
 -- The one clock: milliseconds of the server.
 local function now_ms()
-  local time = redis.call('TIME')
+  local time = call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
 -- nil unless `key` holds another type than `wanted`; then the error to return before anything is written.
 local function wrong_type(key, wanted)
-  local found = redis.call('TYPE', key).ok
+  local found = call('TYPE', key).ok
   if found ~= wanted and found ~= 'none' then
     return redis.error_reply('WRONGTYPE ' .. key .. ' is a ' .. found .. ', not a ' .. wanted)
   end
@@ -21,13 +23,13 @@ end
 local function emit(max_len, kind, job_id, queue, task, attempt, at_ms, data, worker, trace)
   worker, trace = worker or '', trace or ''
   if trace ~= '' then
-    return redis.call('XADD', KEY.EVENTS, 'MAXLEN', '~', max_len, '*', 'kind', kind, 'job_id', job_id, 'queue', queue,
+    return call('XADD', KEY.EVENTS, 'MAXLEN', '~', max_len, '*', 'kind', kind, 'job_id', job_id, 'queue', queue,
       'task', task, 'attempt', attempt, 'at_ms', at_ms, 'data', data, 'worker', worker, 'trace', trace)
   elseif worker ~= '' then
-    return redis.call('XADD', KEY.EVENTS, 'MAXLEN', '~', max_len, '*', 'kind', kind, 'job_id', job_id, 'queue', queue,
+    return call('XADD', KEY.EVENTS, 'MAXLEN', '~', max_len, '*', 'kind', kind, 'job_id', job_id, 'queue', queue,
       'task', task, 'attempt', attempt, 'at_ms', at_ms, 'data', data, 'worker', worker)
   end
-  return redis.call('XADD', KEY.EVENTS, 'MAXLEN', '~', max_len, '*', 'kind', kind, 'job_id', job_id, 'queue', queue,
+  return call('XADD', KEY.EVENTS, 'MAXLEN', '~', max_len, '*', 'kind', kind, 'job_id', job_id, 'queue', queue,
     'task', task, 'attempt', attempt, 'at_ms', at_ms, 'data', data)
 end
 
@@ -38,19 +40,19 @@ local function is_leased(score) return score ~= math.floor(score) end
 -- Lets one idle worker of the queue look for jobs; it wakes the next one if it leaves any (claim.lua).
 local function wake(queue)
   local bell = KEY.WAKE .. queue
-  if redis.call('EXISTS', bell) == 0 then
-    redis.call('RPUSH', bell, '1')
-    redis.call('EXPIRE', bell, 60)
+  if call('EXISTS', bell) == 0 then
+    call('RPUSH', bell, '1')
+    call('EXPIRE', bell, 60)
   end
 end
 
 -- Forgets dead letters that are too old, and the oldest of those that are too many.
 local function prune_dead(dead_key, now)
-  local old = redis.call('ZRANGE', dead_key, '-inf', digits(now - KEY.DEAD_TTL_MS), 'BYSCORE', 'LIMIT', 0, 1000)
-  local surplus = redis.call('ZCARD', dead_key) - #old - KEY.DEAD_MAX
-  if surplus > 0 then old = redis.call('ZRANGE', dead_key, 0, #old + math.min(surplus, 1000) - 1) end
+  local old = call('ZRANGE', dead_key, '-inf', digits(now - KEY.DEAD_TTL_MS), 'BYSCORE', 'LIMIT', 0, 1000)
+  local surplus = call('ZCARD', dead_key) - #old - KEY.DEAD_MAX
+  if surplus > 0 then old = call('ZRANGE', dead_key, 0, #old + math.min(surplus, 1000) - 1) end
   for _, id in ipairs(old) do
-    redis.call('ZREM', dead_key, id)
-    redis.call('DEL', dead_key .. ':' .. id)
+    call('ZREM', dead_key, id)
+    call('DEL', dead_key .. ':' .. id)
   end
 end

@@ -12,9 +12,9 @@ if failure then return failure end
 local score, lost = lease_score(now_ms() + lease), {}
 for i = 2, #ARGV - 1, 2 do
   local id = ARGV[i]
-  if redis.call('GET', KEY.IN_PROGRESS .. id) == ARGV[i + 1] then
-    redis.call('PEXPIRE', KEY.IN_PROGRESS .. id, ARGV[1])
-    redis.call('ZADD', KEYS[1], 'XX', score, id)
+  if call('GET', KEY.IN_PROGRESS .. id) == ARGV[i + 1] then
+    call('PEXPIRE', KEY.IN_PROGRESS .. id, ARGV[1])
+    call('ZADD', KEYS[1], 'XX', score, id)
   else
     lost[#lost + 1] = i / 2 - 1
   end

@@ -9,41 +9,67 @@ from arq.connections import ArqRedis
 from tests.conformance.conftest import QUEUE, Context, Holding, MakeWorker, drain, enqueue, named, running, until
 
 
-class Meeting:
-    """A function whose runs last until so many of them run at once."""
+def options(max_jobs: int | None) -> dict[str, int]:
+    return {} if max_jobs is None else {"max_jobs": max_jobs}
 
-    def __init__(self, size: int) -> None:
-        self.present = self.most_present = 0
-        barrier = asyncio.Barrier(size)
 
-        async def meet(ctx: Context) -> None:
-            self.present += 1
-            self.most_present = max(self.most_present, self.present)
-            await barrier.wait()
-            self.present -= 1
+OF_ALL_SIZES = pytest.mark.parametrize(
+    ("max_jobs", "size"), [(1, 1), (3, 3), (None, 10)], ids=["one", "three", "ten by default"]
+)
 
-        self.function = named(meet)
+
+@OF_ALL_SIZES
+async def test_worker_runs_as_many_jobs_at_once_as_allowed(
+    make_worker: MakeWorker, producer: ArqRedis, max_jobs: int | None, size: int
+) -> None:
+    async def meet(ctx: Context) -> None:
+        await barrier.wait()
+
+    barrier = asyncio.Barrier(size)
+    for _ in range(size * 3):
+        await enqueue(producer, "meet")
+    worker = make_worker([named(meet)], **options(max_jobs))
+    await drain(worker)
+    assert worker.jobs_complete == size * 3
+
+
+@OF_ALL_SIZES
+async def test_worker_leaves_further_jobs_to_others(
+    make_worker: MakeWorker, producer: ArqRedis, max_jobs: int | None, size: int
+) -> None:
+    async def hold(ctx: Context) -> None:
+        run_by[ctx["worker"]] += 1
+        await asyncio.Event().wait()
+
+    run_by: Counter[str] = Counter()
+    for _ in range(size * 2):
+        await enqueue(producer, "hold")
+    worker = make_worker([named(hold)], burst=False, ctx={"worker": "full"}, **options(max_jobs))
+    other = make_worker([named(hold)], burst=False, ctx={"worker": "other"}, max_jobs=100)
+    async with running(worker):
+        await until(lambda: run_by["full"] >= size)
+        async with running(other):
+            await until(lambda: run_by.total() == size * 2)
+            assert run_by == {"full": size, "other": size}
 
 
 @pytest.mark.parametrize("max_jobs", [1, 3])
-async def test_as_many_jobs_run_at_once_as_allowed_and_no_more(
+async def test_no_more_jobs_than_allowed_run_at_any_time(
     make_worker: MakeWorker, producer: ArqRedis, max_jobs: int
 ) -> None:
-    meeting = Meeting(size=max_jobs)
-    for _ in range(max_jobs * 4):
-        await enqueue(producer, "meet")
-    worker = make_worker([meeting.function], max_jobs=max_jobs)
-    await drain(worker)
-    assert meeting.most_present == max_jobs
-    assert worker.jobs_complete == max_jobs * 4
+    async def count(ctx: Context) -> None:
+        present.append(ctx["job_id"])
+        most_present.append(len(present))
+        await producer.ping()
+        present.remove(ctx["job_id"])
 
-
-async def test_ten_jobs_at_once_are_the_default(make_worker: MakeWorker, producer: ArqRedis) -> None:
-    meeting = Meeting(size=10)
-    for _ in range(30):
-        await enqueue(producer, "meet")
-    await drain(make_worker([meeting.function]))
-    assert meeting.most_present == 10
+    present: list[str] = []
+    most_present: list[int] = []
+    for _ in range(50):
+        await enqueue(producer, "count")
+    await drain(make_worker([named(count)], max_jobs=max_jobs))
+    assert len(most_present) == 50
+    assert max(most_present) <= max_jobs
 
 
 async def test_place_that_becomes_free_is_taken_while_others_still_run(
@@ -61,16 +87,6 @@ async def test_place_that_becomes_free_is_taken_while_others_still_run(
         await until(lambda: len(runs) == 5)
         assert holding.started == ["a"]
     assert holding.cancelled == ["a"], "it was running all the time"
-
-
-async def test_full_worker_leaves_jobs_to_another(make_worker: MakeWorker, producer: ArqRedis) -> None:
-    holding = Holding()
-    workers = [make_worker([holding.function], max_jobs=1, burst=False) for _ in range(2)]
-    for job_id in ("one", "other"):
-        await enqueue(producer, "hold", _job_id=job_id)
-    async with running(*workers):
-        await until(lambda: len(holding.started) == 2)
-    assert sorted(holding.started) == ["one", "other"]
 
 
 async def test_worker_leaves_a_job_alone_that_another_runs(make_worker: MakeWorker, producer: ArqRedis) -> None:

@@ -58,9 +58,10 @@ class Child:
         """Its exit code, after it was told to end: as often as it takes, since stock arq can miss it."""
         assert self.process.stdout is not None
         rest = asyncio.create_task(self.process.stdout.read())
-        while not rest.done():
-            self.process.send_signal(signum)
-            await asyncio.wait({rest}, timeout=2)
+        async with asyncio.timeout(20):
+            while not rest.done():
+                self.process.send_signal(signum)
+                await asyncio.wait({rest}, timeout=2)
         self.said += (await rest).decode().splitlines()
         return await self.process.wait()
 
