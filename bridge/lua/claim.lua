@@ -48,46 +48,52 @@ local function is_aborted(id, enqueued_at_ms)
   return tonumber(asked_at_ms) >= enqueued_at_ms
 end
 
+-- Those of the due jobs, as ids and scores, that nobody runs: marked and leased.
+local function take(due)
+  local ids, scores, leases = {}, {}, {}
+  for i = 1, #due, 2 do
+    if call('SET', KEY.IN_PROGRESS .. due[i], token, 'NX', 'PX', lease) then
+      local n = #ids + 1
+      ids[n], scores[n], leases[2 * n - 1], leases[2 * n] = due[i], due[i + 1], deadline, due[i]
+    end
+  end
+  call_for_all('ZADD', KEYS[1], leases)
+  return ids, scores
+end
+
 local reply, taken, passed_over = { at_ms, '0' }, 0, 0
 while taken < wanted do
   local due = call('ZRANGE', KEYS[1], '-inf', at_ms, 'BYSCORE', 'LIMIT', passed_over, wanted - taken, 'WITHSCORES')
   if #due == 0 then break end
-  for i = 1, #due, 2 do
-    local id, score = due[i], due[i + 1]
-    if not call('SET', KEY.IN_PROGRESS .. id, token, 'NX', 'PX', lease) then
-      passed_over = passed_over + 1
+  local ids, scores = take(due)
+  local bodies = get_all(KEY.JOB, ids)
+  taken, passed_over = taken + #ids, passed_over + #due / 2 - #ids
+  for i, id in ipairs(ids) do
+    local body = bodies[i] or ''
+    local producers, task = string.match(body, '^{"t":(%w+),"f":"([^"\\]*)"')
+    local attempt = count_attempt(id, tonumber(producers))
+    local due_ms, half = string.match(scores[i], '^([^.]*)(.*)$')
+    -- The enqueue time is at the very end of what arq and we write; a search from the front would be slow in long bodies.
+    local enqueued_at_ms = string.match(string.sub(body, -24), '"et":(%d+)}$') or due_ms
+    task = task or ''
+    local verdict = 'run'
+    if body == '' and call('EXISTS', KEY.JOB .. id) == 0 then
+      verdict = 'expired'
+    elseif has_aborts and is_aborted(id, tonumber(enqueued_at_ms)) then
+      verdict = 'aborted'
+    elseif attempt > 1 and exhausts(task, attempt) then
+      verdict = 'exhausted'
     else
-      call('ZADD', KEYS[1], deadline, id)
-      local body = redis.pcall('GET', KEY.JOB .. id)
-      local is_gone = not body
-      if type(body) ~= 'string' then body = '' end
-      local producers, task = string.match(body, '^{"t":(%w+),"f":"([^"\\]*)"')
-      local attempt = count_attempt(id, tonumber(producers))
-      local due_ms, half = string.match(score, '^([^.]*)(.*)$')
-      -- The enqueue time is at the very end of what arq and we write; a search from the front would take long bodies long.
-      local enqueued_at_ms = string.match(string.sub(body, -24), '"et":(%d+)}$') or due_ms
-      task = task or ''
-      local verdict = 'run'
-      if is_gone then
-        verdict = 'expired'
-      elseif has_aborts and is_aborted(id, tonumber(enqueued_at_ms)) then
-        verdict = 'aborted'
-      elseif attempt > 1 and exhausts(task, attempt) then
-        verdict = 'exhausted'
-      else
-        if attempt > 1 and half ~= '' then
-          emit(max_len, 'job.retrying', id, queue, task, attempt - 1, at_ms,
-            '{"reason":"stalled","due_at_ms":' .. at_ms .. '}', worker)
-        end
-        local queued_ms = math.max(0, now - math.max(tonumber(due_ms), tonumber(enqueued_at_ms)))
-        emit(max_len, 'job.started', id, queue, task, attempt, at_ms,
-          '{"enqueued_at_ms":' .. enqueued_at_ms .. ',"queued_ms":' .. digits(queued_ms) .. '}', worker)
+      if attempt > 1 and half ~= '' then
+        emit(max_len, 'job.retrying', id, queue, task, attempt - 1, at_ms,
+          '{"reason":"stalled","due_at_ms":' .. at_ms .. '}', worker)
       end
-      local n = #reply
-      reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4], reply[n + 5] =
-        id, body, attempt, due_ms, verdict
-      taken = taken + 1
+      local queued_ms = math.max(0, now - math.max(tonumber(due_ms), tonumber(enqueued_at_ms)))
+      emit(max_len, 'job.started', id, queue, task, attempt, at_ms,
+        '{"enqueued_at_ms":' .. enqueued_at_ms .. ',"queued_ms":' .. digits(queued_ms) .. '}', worker)
     end
+    local n = #reply
+    reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4], reply[n + 5] = id, body, attempt, due_ms, verdict
   end
 end
 

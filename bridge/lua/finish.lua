@@ -23,13 +23,17 @@ if count ~= math.floor(count) then return redis.error_reply('ERR finish: not a w
 local failure = wrong_type(KEYS[1], 'zset') or wrong_type(KEY.EVENTS, 'stream') or wrong_type(KEY.ABORT, 'zset')
   or wrong_type(KEY.WAKE .. queue, 'list') or wrong_type(dead_key, 'zset') or wrong_type(stats_key, 'hash')
 if failure then return failure end
+local all_ids = {}
 for at = HEAD, #ARGV - 1, FIELDS do
-  if not tonumber(ARGV[at + 8]) then return redis.error_reply('ERR finish: a time is not a number') end
+  all_ids[#all_ids + 1] = ARGV[at + 1]
+  if not string.match(ARGV[at + 8], '^%d+$') then return redis.error_reply('ERR finish: a time is no whole number') end
 end
+local tokens = get_all(KEY.IN_PROGRESS, all_ids)
 
 local has_aborts = call('EXISTS', KEY.ABORT) == 1
 local reply, is_due, has_dead = {}, false, false
 local ends, waits, runs = {}, {}, {}
+local is_done, old_keys, old_ids = {}, {}, {}
 
 local function count_up(counts, field) counts[field] = (counts[field] or 0) + 1 end
 
@@ -39,7 +43,8 @@ local function put_back(id, attempt, number, extra)
     if attempt == '1' then call('DEL', KEY.RETRY .. id) else call('SET', KEY.RETRY .. id, attempt - 1) end
   end
   call('ZADD', KEYS[1], digits(due), id)
-  call('DEL', KEY.IN_PROGRESS .. id, KEY.PROGRESS .. id)
+  local n = #old_keys
+  old_keys[n + 1], old_keys[n + 2] = KEY.IN_PROGRESS .. id, KEY.PROGRESS .. id
   is_due = true
   return ',"due_at_ms":' .. digits(due) .. '}'
 end
@@ -52,8 +57,10 @@ local function remove(id, result, keep_ms, dead_letter)
       call('SET', KEY.RESULT .. id, result)
     end
   end
-  call('DEL', KEY.IN_PROGRESS .. id, KEY.RETRY .. id, KEY.JOB .. id, KEY.PROGRESS .. id)
-  call('ZREM', KEYS[1], id)
+  local n = #old_keys
+  old_keys[n + 1], old_keys[n + 2] = KEY.IN_PROGRESS .. id, KEY.PROGRESS .. id
+  old_keys[n + 3], old_keys[n + 4] = KEY.RETRY .. id, KEY.JOB .. id
+  old_ids[#old_ids + 1] = id
   if has_aborts then call('ZREM', KEY.ABORT, id) end
   if dead_letter ~= '' then
     call('ZADD', dead_key, at_ms, id)
@@ -66,7 +73,8 @@ for i = 1, count do
   local at = HEAD + (i - 1) * FIELDS
   local id, kind, attempt, data = ARGV[at + 1], ARGV[at + 3], ARGV[at + 5], ARGV[at + 6]
   local number, extra = ARGV[at + 8], ARGV[at + 9]
-  if call('GET', KEY.IN_PROGRESS .. id) == ARGV[at + 2] then
+  if tokens[i] == ARGV[at + 2] and not is_done[id] then
+    is_done[id] = true
     if kind == 'job.retrying' then
       data = data .. put_back(id, attempt, tonumber(number), extra)
     else
@@ -84,6 +92,8 @@ for i = 1, count do
   end
 end
 
+if #old_keys > 0 then call_for_all('DEL', old_keys[1], old_keys) end
+call_for_all('ZREM', KEYS[1], old_ids)
 if is_due then wake(queue) end
 if has_dead then prune_dead(dead_key, now) end
 if next(ends) then

@@ -11,6 +11,25 @@ local function now_ms()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+-- Runs `command key argument…` for many arguments, in pieces that fit Lua's stack: what a script costs is its calls.
+local PIECE = 200
+local function call_for_all(command, key, arguments)
+  for i = 1, #arguments, PIECE do
+    call(command, key, unpack(arguments, i, math.min(i + PIECE - 1, #arguments)))
+  end
+end
+
+-- The values of prefix .. id for many ids, false for what is not a string.
+local function get_all(prefix, ids)
+  local values = {}
+  for i = 1, #ids, PIECE do
+    local names = {}
+    for j = i, math.min(i + PIECE - 1, #ids) do names[#names + 1] = prefix .. ids[j] end
+    for j, value in ipairs(call('MGET', unpack(names))) do values[i + j - 1] = value end
+  end
+  return values
+end
+
 -- nil unless `key` holds another type than `wanted`; then the error to return before anything is written.
 local function wrong_type(key, wanted)
   local found = call('TYPE', key).ok

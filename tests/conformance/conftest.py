@@ -20,6 +20,7 @@ from arq.worker import Function, Worker, func
 from bridge import keys
 from bridge.aegis_redis import AegisRedis
 from bridge.codec import job_deserializer, job_serializer
+from workers.batch_worker import BatchWorker
 
 __all__ = [
     "QUEUE",
@@ -52,12 +53,7 @@ class MakeWorker(Protocol):
 @pytest.fixture(params=["arq", "batch_worker"])
 def runner(request: pytest.FixtureRequest) -> type[Worker]:
     """The class under test."""
-    return Worker if request.param == "arq" else batch_worker_class()
-
-
-def batch_worker_class() -> type[Worker]:
-    worker_class: type[Worker] = pytest.importorskip("workers.batch_worker").BatchWorker
-    return worker_class
+    return Worker if request.param == "arq" else BatchWorker
 
 
 @pytest.fixture

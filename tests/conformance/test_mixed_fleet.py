@@ -16,7 +16,6 @@ from tests.conformance.conftest import (
     QUEUE,
     Context,
     Holding,
-    batch_worker_class,
     close,
     drain,
     enqueue,
@@ -26,6 +25,7 @@ from tests.conformance.conftest import (
     running,
     until,
 )
+from workers.batch_worker import BatchWorker
 
 
 class Fleet:
@@ -33,14 +33,13 @@ class Fleet:
 
     def __init__(self, redis_settings: RedisSettings) -> None:
         self.redis_settings = redis_settings
-        self.ours_class = batch_worker_class()
         self.made: list[Worker] = []
 
     def stock(self, functions: Any, **options: Any) -> Worker:
         return self.make(Worker, functions, ctx={"kind": "stock"}, **options)
 
     def ours(self, functions: Any, **options: Any) -> Worker:
-        return self.make(self.ours_class, functions, ctx={"kind": "ours"}, **options)
+        return self.make(BatchWorker, functions, ctx={"kind": "ours"}, **options)
 
     def make(self, runner: type[Worker], functions: Any, **options: Any) -> Worker:
         self.made.append(new_worker(runner, functions, self.redis_settings, **options))
