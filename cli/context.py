@@ -5,7 +5,7 @@ import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from bridge.aegis_redis import AegisRedis
 from bridge.broker import connect, is_in_memory
@@ -19,6 +19,8 @@ from bridge.scripts import Scripts
 from bridge.settings import Settings, read_settings
 
 __all__ = ["Backend", "open_backend", "run"]
+
+CANCEL_AGAIN_S: Final = 1.0
 
 Answer = TypeVar("Answer")
 
@@ -69,7 +71,25 @@ async def open_backend(settings: Settings | None = None) -> AsyncIterator[Backen
 def run(main: Coroutine[Any, Any, Answer]) -> Answer:
     """Runs a command's coroutine, on uvloop where there is one."""
     if sys.platform == "win32":
-        return asyncio.run(main)
+        return asyncio.run(interruptible(main))
     import uvloop
 
-    return uvloop.run(main)
+    return uvloop.run(interruptible(main))
+
+
+async def interruptible(main: Coroutine[Any, Any, Answer]) -> Answer:
+    """What ``main`` returns; a cancellation, as Ctrl-C is one, reaches it for certain.
+
+    On Python 3.11 one that arrives just before a task enters ``asyncio.timeout(0)``, as redis-py does
+    with each command, is swallowed there: so it is repeated until it has been heard.
+    """
+    task = asyncio.ensure_future(main)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=CANCEL_AGAIN_S)
+        if task.cancelled():
+            raise
+        return task.result()
