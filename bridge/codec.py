@@ -137,7 +137,14 @@ def describe_exception(error: object) -> Failure:
     except Exception:  # an exception's own __str__ may raise
         message = ""
     text = "".join(traceback.format_exception(error)) if error.__traceback__ else ""
-    return Failure(type=type(error).__name__, message=message, traceback=text[-TRACEBACK_LIMIT_CHARS:])
+    return Failure(
+        type=type(error).__name__, message=encodable(message), traceback=encodable(text[-TRACEBACK_LIMIT_CHARS:])
+    )
+
+
+def encodable(text: str) -> str:
+    """The text without lone surrogates, as file names that are not UTF-8 have them: JSON cannot hold those."""
+    return text.encode(errors="replace").decode()
 
 
 def job_deserializer(raw: bytes) -> dict[str, Any]:

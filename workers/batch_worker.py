@@ -352,8 +352,17 @@ class BatchWorker(Worker):
             logger.warning("job %s attempt %d: the lease was lost, another worker has it", run.job_id, run.attempt)
         else:
             self._count(run, outcome)
-            self._buffer.add(run, self._recorder.record(run, outcome))
+            self._buffer.add(run, self._record(run, outcome))
         self._slot.set()  # type: ignore[union-attr]  # _open() made it
+
+    def _record(self, run: Run, outcome: Outcome) -> Ending:
+        """What is written; an outcome that cannot be is a failure that says so, for every job must end."""
+        try:
+            return self._recorder.record(run, outcome)
+        except Exception as error:
+            logger.exception("job %s: its outcome cannot be written", run.job_id)
+            reason = f"the outcome cannot be written: {type(error).__name__}"
+            return self._recorder.record(run, Failed("error", RuntimeError(reason)))
 
     def _count(self, run: Run, outcome: Outcome) -> None:
         if type(outcome) is Succeeded:

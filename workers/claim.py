@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from typing import Any, Literal
 
@@ -12,6 +13,8 @@ from arq.worker import Function
 from bridge.scripts import Claims
 
 __all__ = ["Run", "StopReason", "runs_of"]
+
+logger = logging.getLogger("aegis.workers")
 
 StopReason = Literal["timeout", "abort", "stop", "lost"]
 FIELDS = 5
@@ -87,9 +90,15 @@ class Run:
 
 
 def runs_of(claims: Claims, token: str) -> list[Run]:
-    """The attempts of a claim's answer."""
+    """The attempts of a claim's answer, without jobs whose id is not UTF-8: nobody can have enqueued them."""
     jobs, now_ms = claims.jobs, claims.now_ms
-    return [
-        Run(jobs[at].decode(), token, jobs[at + 1], jobs[at + 2], int(jobs[at + 3]), jobs[at + 4].decode(), now_ms)
-        for at in range(0, len(jobs), FIELDS)
-    ]
+    runs = []
+    for at in range(0, len(jobs), FIELDS):
+        try:
+            job_id = jobs[at].decode()
+        except UnicodeDecodeError:
+            logger.error("a queue holds an id that is not UTF-8, and it is left there: %r", jobs[at])
+            continue
+        verdict = jobs[at + 4].decode()
+        runs.append(Run(job_id, token, jobs[at + 1], jobs[at + 2], int(jobs[at + 3]), verdict, now_ms))
+    return runs

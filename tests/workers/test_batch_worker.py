@@ -1,6 +1,7 @@
 """What `BatchWorker` promises beyond arq; what both promise is in tests/conformance."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -185,6 +186,30 @@ async def test_hook_that_raises_ends_neither_worker_nor_outcome(redis: AegisRedi
     await enqueue(redis, "double", 2, job_id="other")
     await make(redis, double, burst=True, on_job_end=refuse, after_job_end=refuse).async_run()
     assert [(await kinds(redis, j))[-1] for j in ("job", "other")] == ["succeeded", "succeeded"]
+
+
+async def test_failure_whose_text_json_cannot_hold_still_ends_the_job(
+    redis: AegisRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # pytest-xdist cannot send a log line with such a text from process to process
+    monkeypatch.setattr(logging.getLogger("aegis.workers"), "disabled", True)
+
+    async def open_file(ctx: Context) -> None:
+        raise FileNotFoundError("caf\udce9.txt")
+
+    await enqueue(redis, "open_file")
+    await make(redis, func(open_file, name="open_file"), burst=True).async_run()
+    data = await last_data(redis)
+    assert isinstance(data, JobFailed)
+    assert data.error.message == "caf?.txt"
+
+
+async def test_id_that_is_no_text_holds_up_no_other_job(redis: AegisRedis) -> None:
+    await redis.zadd(QUEUE, {b"\xff\xfe": 1})
+    async with running(make(redis, double)):
+        await enqueue(redis, "double", 1)
+        await until(lambda: redis.exists(keys.result("job")))
+    await redis.flushdb()  # the marks of the strange id
 
 
 # --- waking up ---------------------------------------------------------------------------------------
