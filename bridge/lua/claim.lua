@@ -31,13 +31,34 @@ end
 
 -- The number of this attempt, at least what the producer says. A count that is no number is started anew.
 local function count_attempt(id, producers)
-  local key, attempt = KEY.RETRY .. id, 1
-  if not call('SET', key, 1, 'NX') then
-    attempt = redis.pcall('INCR', key)
-    if type(attempt) == 'table' then attempt = 1; call('SET', key, 1) else call('PERSIST', key) end
+  local key = KEY.RETRY .. id
+  local attempt = redis.pcall('INCR', key)
+  if type(attempt) == 'table' then
+    attempt = 1
+    call('SET', key, '1')
+  elseif attempt > 1 then
+    call('PERSIST', key)
   end
+  producers = producers ~= 'null' and tonumber(producers)
   if producers and producers > attempt then attempt = producers; call('SET', key, digits(attempt)) end
   return attempt
+end
+
+-- The later of two instants, which are text: turning them into numbers takes as long as a short command.
+local function later(a, b)
+  if #a == #b then return a > b and a or b end
+  return tonumber(a) > tonumber(b) and a or b
+end
+
+-- How long ago that instant was, ms; jobs of one batch were often enqueued in the same ms.
+local waits = {}
+local function since(instant_ms)
+  local wait = waits[instant_ms]
+  if not wait then
+    wait = string.format('%d', math.max(0, now - instant_ms))
+    waits[instant_ms] = wait
+  end
+  return wait
 end
 
 -- Whether arq's abort set means this job, and not an earlier one of the same id.
@@ -66,15 +87,17 @@ while taken < wanted do
   local due = call('ZRANGE', KEYS[1], '-inf', at_ms, 'BYSCORE', 'LIMIT', passed_over, wanted - taken, 'WITHSCORES')
   if #due == 0 then break end
   local ids, scores = take(due)
-  local bodies = get_all(KEY.JOB, ids)
+  local bodies = get_all(names_of(KEY.JOB, ids))
   taken, passed_over = taken + #ids, passed_over + #due / 2 - #ids
   for i, id in ipairs(ids) do
     local body = bodies[i] or ''
     local producers, task = string.match(body, '^{"t":(%w+),"f":"([^"\\]*)"')
-    local attempt = count_attempt(id, tonumber(producers))
-    local due_ms, half = string.match(scores[i], '^([^.]*)(.*)$')
-    -- The enqueue time is at the very end of what arq and we write; a search from the front would be slow in long bodies.
-    local enqueued_at_ms = string.match(string.sub(body, -24), '"et":(%d+)}$') or due_ms
+    local attempt, due_ms, was_lost = count_attempt(id, producers), scores[i], false
+    local half = string.find(due_ms, '.', 1, true)
+    if half then due_ms, was_lost = string.sub(due_ms, 1, half - 1), true end
+    -- The enqueue time is at the very end of what arq and we write: 13 digits and a brace.
+    local enqueued_at_ms = string.match(body, '^"et":(%d+)}$', -19) or due_ms
+    local attempt_text = attempt == 1 and '1' or digits(attempt)
     task = task or ''
     local verdict = 'run'
     if body == '' and call('EXISTS', KEY.JOB .. id) == 0 then
@@ -84,13 +107,12 @@ while taken < wanted do
     elseif attempt > 1 and exhausts(task, attempt) then
       verdict = 'exhausted'
     else
-      if attempt > 1 and half ~= '' then
-        emit(max_len, 'job.retrying', id, queue, task, attempt - 1, at_ms,
+      if attempt > 1 and was_lost then
+        emit(max_len, 'job.retrying', id, queue, task, digits(attempt - 1), at_ms,
           '{"reason":"stalled","due_at_ms":' .. at_ms .. '}', worker)
       end
-      local queued_ms = math.max(0, now - math.max(tonumber(due_ms), tonumber(enqueued_at_ms)))
-      emit(max_len, 'job.started', id, queue, task, attempt, at_ms,
-        '{"enqueued_at_ms":' .. enqueued_at_ms .. ',"queued_ms":' .. digits(queued_ms) .. '}', worker)
+      emit(max_len, 'job.started', id, queue, task, attempt_text, at_ms,
+        '{"enqueued_at_ms":' .. enqueued_at_ms .. ',"queued_ms":' .. since(later(due_ms, enqueued_at_ms)) .. '}', worker)
     end
     local n = #reply
     reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4], reply[n + 5] = id, body, attempt, due_ms, verdict

@@ -15,7 +15,7 @@ if count ~= math.floor(count) then return redis.error_reply('ERR enqueue: not a 
 local failure = wrong_type(KEY.EVENTS, 'stream') or wrong_type(KEY.ABORT, 'zset')
 if failure then return failure end
 
-local checked, jobs = {}, {}
+local checked, jobs, names = {}, {}, {}
 for i = 1, count do
   local at = 1 + (i - 1) * FIELDS
   local job = {
@@ -31,30 +31,39 @@ for i = 1, count do
     if failure then return failure end
     checked[job.queue_key] = true
   end
-  jobs[i] = job
+  jobs[i], names[2 * i - 1], names[2 * i] = job, KEY.JOB .. job.id, KEY.RESULT .. job.id
 end
 
-local reply, woken = { digits(now) }, {}
+-- Mostly no id is taken, and that is asked at once.
+local may_exist = count_all(names) > 0
+local now_text, seen, entries, bodies, woken = digits(now), {}, {}, {}, {}
+local reply = { now_text }
 -- An abort that came after the end of an earlier job of the same id is not meant for this one.
 local has_aborts = call('EXISTS', KEY.ABORT) == 1
 for i, job in ipairs(jobs) do
   local event_id = ''
-  if call('EXISTS', KEY.JOB .. job.id, KEY.RESULT .. job.id) == 0 then
+  local name = names[2 * i - 1]
+  if not seen[name] and not (may_exist and call('EXISTS', name, names[2 * i]) > 0) then
+    seen[name] = true
     local due = math.max(now, job.due_at, now + job.delay)
-    local body = job.tail == '' and job.head or job.head .. digits(now) .. job.tail
+    local due_text = due == now and now_text or digits(due)
+    local body = job.tail == '' and job.head or job.head .. now_text .. job.tail
     if job.expires > 0 then
-      call('SET', KEY.JOB .. job.id, body, 'PX', digits(job.expires))
+      call('SET', name, body, 'PX', digits(job.expires))
     else
-      call('SET', KEY.JOB .. job.id, body)
+      bodies[#bodies + 1], bodies[#bodies + 2] = name, body
     end
-    call('ZADD', job.queue_key, digits(due), job.id)
+    local queued = entries[job.queue_key] or {}
+    entries[job.queue_key], woken[job.queue] = queued, true
+    queued[#queued + 1], queued[#queued + 2] = due_text, job.id
     if has_aborts then call('ZREM', KEY.ABORT, job.id) end
-    event_id = emit(max_len, due > now and 'job.deferred' or 'job.enqueued', job.id, job.queue, job.task, 0,
-      digits(now), '{"due_at_ms":' .. digits(due) .. '}')
-    woken[job.queue] = true
+    event_id = emit(max_len, due > now and 'job.deferred' or 'job.enqueued', job.id, job.queue, job.task, '0',
+      now_text, '{"due_at_ms":' .. due_text .. '}')
   end
   reply[i + 1] = event_id
 end
 
+set_all(bodies)
+for queue_key, queued in pairs(entries) do call_for_all('ZADD', queue_key, queued) end
 for queue in pairs(woken) do wake(queue) end
 return reply

@@ -23,12 +23,16 @@ if count ~= math.floor(count) then return redis.error_reply('ERR finish: not a w
 local failure = wrong_type(KEYS[1], 'zset') or wrong_type(KEY.EVENTS, 'stream') or wrong_type(KEY.ABORT, 'zset')
   or wrong_type(KEY.WAKE .. queue, 'list') or wrong_type(dead_key, 'zset') or wrong_type(stats_key, 'hash')
 if failure then return failure end
-local all_ids = {}
+local marks, numbers = {}, {}
 for at = HEAD, #ARGV - 1, FIELDS do
-  all_ids[#all_ids + 1] = ARGV[at + 1]
-  if not string.match(ARGV[at + 8], '^%d+$') then return redis.error_reply('ERR finish: a time is no whole number') end
+  local number = ARGV[at + 8]
+  if not numbers[number] and not string.match(number, '^%d+$') then
+    return redis.error_reply('ERR finish: a time is no whole number')
+  end
+  numbers[number] = true
+  marks[#marks + 1] = KEY.IN_PROGRESS .. ARGV[at + 1]
 end
-local tokens = get_all(KEY.IN_PROGRESS, all_ids)
+local tokens = get_all(marks)
 
 local has_aborts = call('EXISTS', KEY.ABORT) == 1
 local reply, is_due, has_dead = {}, false, false
@@ -43,8 +47,6 @@ local function put_back(id, attempt, number, extra)
     if attempt == '1' then call('DEL', KEY.RETRY .. id) else call('SET', KEY.RETRY .. id, attempt - 1) end
   end
   call('ZADD', KEYS[1], digits(due), id)
-  local n = #old_keys
-  old_keys[n + 1], old_keys[n + 2] = KEY.IN_PROGRESS .. id, KEY.PROGRESS .. id
   is_due = true
   return ',"due_at_ms":' .. digits(due) .. '}'
 end
@@ -58,8 +60,7 @@ local function remove(id, result, keep_ms, dead_letter)
     end
   end
   local n = #old_keys
-  old_keys[n + 1], old_keys[n + 2] = KEY.IN_PROGRESS .. id, KEY.PROGRESS .. id
-  old_keys[n + 3], old_keys[n + 4] = KEY.RETRY .. id, KEY.JOB .. id
+  old_keys[n + 1], old_keys[n + 2] = KEY.RETRY .. id, KEY.JOB .. id
   old_ids[#old_ids + 1] = id
   if has_aborts then call('ZREM', KEY.ABORT, id) end
   if dead_letter ~= '' then
@@ -75,6 +76,7 @@ for i = 1, count do
   local number, extra = ARGV[at + 8], ARGV[at + 9]
   if tokens[i] == ARGV[at + 2] and not is_done[id] then
     is_done[id] = true
+    old_keys[#old_keys + 1] = marks[i]
     if kind == 'job.retrying' then
       data = data .. put_back(id, attempt, tonumber(number), extra)
     else

@@ -2,7 +2,7 @@
 
 local call = redis.call
 
--- A number as Redis wants it: Lua 5.1 would write 1.7e+12.
+-- A number as Redis wants it: Lua 5.1 would write 1.7e+12. It takes as long as a short command: keep what it returns.
 local function digits(number) return string.format('%.0f', number) end
 
 -- The one clock: milliseconds of the server.
@@ -19,15 +19,36 @@ local function call_for_all(command, key, arguments)
   end
 end
 
--- The values of prefix .. id for many ids, false for what is not a string.
-local function get_all(prefix, ids)
+-- The values of these keys, false for what is not a string.
+local function get_all(names)
   local values = {}
-  for i = 1, #ids, PIECE do
-    local names = {}
-    for j = i, math.min(i + PIECE - 1, #ids) do names[#names + 1] = prefix .. ids[j] end
-    for j, value in ipairs(call('MGET', unpack(names))) do values[i + j - 1] = value end
+  for i = 1, #names, PIECE do
+    for j, value in ipairs(call('MGET', unpack(names, i, math.min(i + PIECE - 1, #names)))) do
+      values[i + j - 1] = value
+    end
   end
   return values
+end
+
+-- prefix .. id for many ids.
+local function names_of(prefix, ids)
+  local names = {}
+  for i, id in ipairs(ids) do names[i] = prefix .. id end
+  return names
+end
+
+-- Sets many strings, given as key, value, key, value and so on.
+local function set_all(values)
+  for i = 1, #values, PIECE do call('MSET', unpack(values, i, math.min(i + PIECE - 1, #values))) end
+end
+
+-- How many of these keys exist.
+local function count_all(names)
+  local count = 0
+  for i = 1, #names, PIECE do
+    count = count + call('EXISTS', unpack(names, i, math.min(i + PIECE - 1, #names)))
+  end
+  return count
 end
 
 -- nil unless `key` holds another type than `wanted`; then the error to return before anything is written.
@@ -38,18 +59,23 @@ local function wrong_type(key, wanted)
   end
 end
 
--- The only place an event is born; all but worker and trace, which may be left out, are strings or numbers.
+-- The only place an event is born. Worker and trace may be left out; strings throughout: Redis writes numbers slowly.
+-- The first event of a script trims the stream, so that it exceeds its cap by no more than one batch.
+local is_trimmed = false
 local function emit(max_len, kind, job_id, queue, task, attempt, at_ms, data, worker, trace)
-  worker, trace = worker or '', trace or ''
-  if trace ~= '' then
-    return call('XADD', KEY.EVENTS, 'MAXLEN', '~', max_len, '*', 'kind', kind, 'job_id', job_id, 'queue', queue,
-      'task', task, 'attempt', attempt, 'at_ms', at_ms, 'data', data, 'worker', worker, 'trace', trace)
-  elseif worker ~= '' then
-    return call('XADD', KEY.EVENTS, 'MAXLEN', '~', max_len, '*', 'kind', kind, 'job_id', job_id, 'queue', queue,
-      'task', task, 'attempt', attempt, 'at_ms', at_ms, 'data', data, 'worker', worker)
+  if not is_trimmed then
+    is_trimmed = true
+    call('XTRIM', KEY.EVENTS, 'MAXLEN', '~', max_len)
   end
-  return call('XADD', KEY.EVENTS, 'MAXLEN', '~', max_len, '*', 'kind', kind, 'job_id', job_id, 'queue', queue,
-    'task', task, 'attempt', attempt, 'at_ms', at_ms, 'data', data)
+  if trace and trace ~= '' then
+    return call('XADD', KEY.EVENTS, '*', 'kind', kind, 'job_id', job_id, 'queue', queue, 'task', task,
+      'attempt', attempt, 'at_ms', at_ms, 'data', data, 'worker', worker or '', 'trace', trace)
+  elseif worker and worker ~= '' then
+    return call('XADD', KEY.EVENTS, '*', 'kind', kind, 'job_id', job_id, 'queue', queue, 'task', task,
+      'attempt', attempt, 'at_ms', at_ms, 'data', data, 'worker', worker)
+  end
+  return call('XADD', KEY.EVENTS, '*', 'kind', kind, 'job_id', job_id, 'queue', queue, 'task', task,
+    'attempt', attempt, 'at_ms', at_ms, 'data', data)
 end
 
 -- The score of a claimed job: the end of its lease, with half a ms that tells it from a due time.
