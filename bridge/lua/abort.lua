@@ -7,7 +7,7 @@
 -- EVENTS   job.aborted, when it ended now
 local max_len, queue, id, keep_ms, note = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 if not keep_ms then return redis.error_reply('ERR abort: keep_ms is not a number') end
-local failure = wrong_type(KEYS[1], 'zset') or wrong_type(KEY.EVENTS, 'stream') or wrong_type(KEY.ABORT, 'zset')
+failure = wrong_type(KEYS[1], 'zset') or wrong_type(KEY.EVENTS, 'stream') or wrong_type(KEY.ABORT, 'zset')
   or wrong_type(KEY.WAKE .. queue, 'list') or wrong_type(KEY.JOB .. id, 'string')
   or wrong_type(KEY.IN_PROGRESS .. id, 'string')
 if failure then return failure end

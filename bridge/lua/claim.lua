@@ -15,13 +15,13 @@ local wanted, ahead_ms = tonumber(ARGV[5]), tonumber(ARGV[7])
 local now = now_ms()
 
 if not (wanted and tonumber(lease) and ahead_ms) then return redis.error_reply('ERR claim: a number is missing') end
-local failure = wrong_type(KEYS[1], 'zset') or wrong_type(KEY.EVENTS, 'stream') or wrong_type(KEY.ABORT, 'zset')
-  or wrong_type(KEY.WAKE .. queue, 'list')
+trim_events(max_len)
+local size_of_queue, aborts, tokens = size(KEYS[1], 'zset'), size(KEY.ABORT, 'zset'), size(KEY.WAKE .. queue, 'list')
 if failure then return failure end
-if call('EXISTS', KEY.PAUSED .. queue) == 1 then return { digits(now), '0' } end
+if size_of_queue == 0 or call('EXISTS', KEY.PAUSED .. queue) == 1 then return { digits(now), '0' } end
 
 local at_ms, deadline = digits(now), lease_score(now + lease)
-local has_aborts = ARGV[9] == '1' and call('EXISTS', KEY.ABORT) == 1
+local has_aborts = ARGV[9] == '1' and aborts > 0
 local most_tries
 
 local function exhausts(task, attempt)
@@ -82,10 +82,11 @@ local function take(due)
   return ids, scores
 end
 
-local reply, taken, passed_over = { at_ms, '0' }, 0, 0
-while taken < wanted do
-  local due = call('ZRANGE', KEYS[1], '-inf', at_ms, 'BYSCORE', 'LIMIT', passed_over, wanted - taken, 'WITHSCORES')
-  if #due == 0 then break end
+local reply, taken, passed_over, are_more_due = { at_ms, '0' }, 0, 0, true
+while are_more_due and taken < wanted do
+  local asked = wanted - taken
+  local due = call('ZRANGE', KEYS[1], '-inf', at_ms, 'BYSCORE', 'LIMIT', passed_over, asked, 'WITHSCORES')
+  are_more_due = #due == 2 * asked
   local ids, scores = take(due)
   local bodies = get_all(names_of(KEY.JOB, ids))
   taken, passed_over = taken + #ids, passed_over + #due / 2 - #ids
@@ -119,10 +120,13 @@ while taken < wanted do
   end
 end
 
--- A caller that wants no more leaves the rest, and what is due soon, to another worker.
-local next_due = call('ZRANGE', KEYS[1], taken < wanted and '(' .. at_ms or '-inf', digits(now + ahead_ms), 'BYSCORE',
-  'LIMIT', taken < wanted and 0 or passed_over, 1, 'WITHSCORES')
-if next_due[2] then
-  if taken < wanted then reply[2] = digits(math.ceil(tonumber(next_due[2]))) else wake(queue) end
+if taken < size_of_queue then
+  -- A caller that wants no more leaves the rest, and what is due soon, to another worker.
+  local is_full = taken == wanted
+  local next_due = call('ZRANGE', KEYS[1], is_full and '-inf' or '(' .. at_ms, digits(now + ahead_ms), 'BYSCORE',
+    'LIMIT', is_full and passed_over or 0, 1, 'WITHSCORES')
+  if next_due[2] then
+    if is_full then wake(queue, tokens) else reply[2] = digits(math.ceil(tonumber(next_due[2]))) end
+  end
 end
 return reply

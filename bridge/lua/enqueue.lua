@@ -12,10 +12,11 @@ local max_len, now = ARGV[1], now_ms()
 local count = (#ARGV - 1) / FIELDS
 
 if count ~= math.floor(count) then return redis.error_reply('ERR enqueue: not a whole number of jobs') end
-local failure = wrong_type(KEY.EVENTS, 'stream') or wrong_type(KEY.ABORT, 'zset')
-if failure then return failure end
+trim_events(max_len)
+-- An abort that came after the end of an earlier job of the same id is not meant for this one.
+local has_aborts = size(KEY.ABORT, 'zset') > 0
 
-local checked, jobs, names = {}, {}, {}
+local tokens, jobs, names = {}, {}, {}
 for i = 1, count do
   local at = 1 + (i - 1) * FIELDS
   local job = {
@@ -26,20 +27,18 @@ for i = 1, count do
   if not (job.delay and job.due_at and job.expires) then
     return redis.error_reply('ERR enqueue: a time of job ' .. i .. ' is not a number')
   end
-  if not checked[job.queue_key] then
-    failure = wrong_type(job.queue_key, 'zset') or wrong_type(KEY.WAKE .. job.queue, 'list')
-    if failure then return failure end
-    checked[job.queue_key] = true
+  if not tokens[job.queue_key] then
+    size(job.queue_key, 'zset')
+    tokens[job.queue_key] = size(KEY.WAKE .. job.queue, 'list')
   end
   jobs[i], names[2 * i - 1], names[2 * i] = job, KEY.JOB .. job.id, KEY.RESULT .. job.id
 end
+if failure then return failure end
 
 -- Mostly no id is taken, and that is asked at once.
 local may_exist = count_all(names) > 0
-local now_text, seen, entries, bodies, woken = digits(now), {}, {}, {}, {}
+local now_text, seen, entries, bodies = digits(now), {}, {}, {}
 local reply = { now_text }
--- An abort that came after the end of an earlier job of the same id is not meant for this one.
-local has_aborts = call('EXISTS', KEY.ABORT) == 1
 for i, job in ipairs(jobs) do
   local event_id = ''
   local name = names[2 * i - 1]
@@ -53,8 +52,8 @@ for i, job in ipairs(jobs) do
     else
       bodies[#bodies + 1], bodies[#bodies + 2] = name, body
     end
-    local queued = entries[job.queue_key] or {}
-    entries[job.queue_key], woken[job.queue] = queued, true
+    local queued = entries[job.queue_key] or { queue = job.queue }
+    entries[job.queue_key] = queued
     queued[#queued + 1], queued[#queued + 2] = due_text, job.id
     if has_aborts then call('ZREM', KEY.ABORT, job.id) end
     event_id = emit(max_len, due > now and 'job.deferred' or 'job.enqueued', job.id, job.queue, job.task, '0',
@@ -64,6 +63,8 @@ for i, job in ipairs(jobs) do
 end
 
 set_all(bodies)
-for queue_key, queued in pairs(entries) do call_for_all('ZADD', queue_key, queued) end
-for queue in pairs(woken) do wake(queue) end
+for queue_key, queued in pairs(entries) do
+  call_for_all('ZADD', queue_key, queued)
+  wake(queued.queue, tokens[queue_key])
+end
 return reply

@@ -20,8 +20,11 @@ local at_ms, minute = digits(now), digits(math.floor(now / 60000))
 local dead_key, stats_key = KEY.DEAD .. queue, KEY.STATS .. queue .. ':' .. minute
 
 if count ~= math.floor(count) then return redis.error_reply('ERR finish: not a whole number of attempts') end
-local failure = wrong_type(KEYS[1], 'zset') or wrong_type(KEY.EVENTS, 'stream') or wrong_type(KEY.ABORT, 'zset')
-  or wrong_type(KEY.WAKE .. queue, 'list') or wrong_type(dead_key, 'zset') or wrong_type(stats_key, 'hash')
+trim_events(max_len)
+size(KEYS[1], 'zset')
+size(dead_key, 'zset')
+size(stats_key, 'hash')
+local has_aborts, tokens_of_bell = size(KEY.ABORT, 'zset') > 0, size(KEY.WAKE .. queue, 'list')
 if failure then return failure end
 local marks, numbers = {}, {}
 for at = HEAD, #ARGV - 1, FIELDS do
@@ -34,7 +37,6 @@ for at = HEAD, #ARGV - 1, FIELDS do
 end
 local tokens = get_all(marks)
 
-local has_aborts = call('EXISTS', KEY.ABORT) == 1
 local reply, is_due, has_dead = {}, false, false
 local ends, waits, runs = {}, {}, {}
 local is_done, old_keys, old_ids = {}, {}, {}
@@ -96,7 +98,7 @@ end
 
 if #old_keys > 0 then call_for_all('DEL', old_keys[1], old_keys) end
 call_for_all('ZREM', KEYS[1], old_ids)
-if is_due then wake(queue) end
+if is_due then wake(queue, tokens_of_bell) end
 if has_dead then prune_dead(dead_key, now) end
 if next(ends) then
   for prefix, counts in pairs({ [''] = ends, ['wait:'] = waits, ['run:'] = runs }) do

@@ -4,7 +4,7 @@
 -- RETURNS  1 when this changed it
 -- EVENTS   queue.paused, queue.resumed, when this changed it
 local max_len, queue, pauses, note = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4]
-local failure = wrong_type(KEY.EVENTS, 'stream') or wrong_type(KEY.WAKE .. queue, 'list')
+failure = wrong_type(KEY.EVENTS, 'stream') or wrong_type(KEY.WAKE .. queue, 'list')
 if failure then return failure end
 
 local key, at_ms = KEY.PAUSED .. queue, digits(now_ms())

@@ -6,7 +6,7 @@
 -- EVENTS   none
 local lease = tonumber(ARGV[1])
 if not lease then return redis.error_reply('ERR renew: the lease is not a number') end
-local failure = wrong_type(KEYS[1], 'zset')
+failure = wrong_type(KEYS[1], 'zset')
 if failure then return failure end
 
 local score, lost = lease_score(now_ms() + lease), {}

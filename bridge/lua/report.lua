@@ -8,7 +8,7 @@ local FIELDS = 8
 local count = (#ARGV - 1) / FIELDS
 
 if count ~= math.floor(count) then return redis.error_reply('ERR report: not a whole number of events') end
-local failure = wrong_type(KEY.EVENTS, 'stream')
+failure = wrong_type(KEY.EVENTS, 'stream')
 if failure then return failure end
 
 local at_ms, ids = digits(now_ms()), {}
