@@ -32,7 +32,7 @@ Verdict = Literal["requeued", "purged", "gone", "alive", "superseded", "unreadab
 
 
 class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which dead letters are meant; what is left empty lets all through.
+    """Which dead letters are meant; ``None`` lets all through, and an empty text or list none.
 
     Attributes:
         queue: short name.
@@ -43,16 +43,16 @@ class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
         ids: of jobs.
     """
 
-    queue: str = ""
-    task: str = ""
-    error_type: str = ""
+    queue: str | None = None
+    task: str | None = None
+    error_type: str | None = None
     older_than_s: float | None = None
     newer_than_s: float | None = None
-    ids: Collection[str] = ()
+    ids: Collection[str] | None = None
 
     def takes(self, letter: "DeadLetter") -> bool:
         """Whether this letter is meant, once its queue, age and id are."""
-        return self.task in {"", letter.task_name} and self.error_type in {"", letter.error.type}
+        return self.task in {None, letter.task_name} and self.error_type in {None, letter.error.type}
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
@@ -200,8 +200,10 @@ class DeadLetters:
 
     async def _entries(self, wanted: DeadFilter) -> list[Entry]:
         """The entries of the wanted queues, ages and ids, newest first."""
-        queues = [self.catalog.queue(wanted.queue)] if wanted.queue else list(self.catalog.queues.values())
-        ids: Any = [job_id.encode() for job_id in dict.fromkeys(wanted.ids)]
+        queues = list(self.catalog.queues.values()) if wanted.queue is None else [self.catalog.queue(wanted.queue)]
+        ids: Any = [job_id.encode() for job_id in dict.fromkeys(wanted.ids or ())]
+        if wanted.ids is not None and not ids:
+            return []
         async with self.redis.pipeline(transaction=False) as pipe:
             pipe.time()
             for queue in queues:

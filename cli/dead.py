@@ -163,10 +163,10 @@ def filter_of(
     newer_than: str | None,
 ) -> DeadFilter:
     return DeadFilter(
-        ids=ids or (),
-        queue=queue or "",
-        task=task or "",
-        error_type=error or "",
+        ids=ids or None,
+        queue=queue,
+        task=task,
+        error_type=error,
         older_than_s=read_duration_s(older_than, "--older-than"),
         newer_than_s=read_duration_s(newer_than, "--newer-than"),
     )
@@ -222,7 +222,7 @@ def conclude(wanted: DeadFilter, handled: list[Handled], done: Verdict, *, json:
     counts = Counter(one.verdict for one in handled)
     refused = [one for one in handled if one.verdict not in {done, "gone"}]  # what is gone, somebody else has handled
     known = {one.task_id for one in handled if one.verdict != "gone"}
-    unknown = [job_id for job_id in dict.fromkeys(wanted.ids) if job_id not in known]
+    unknown = [job_id for job_id in dict.fromkeys(wanted.ids or ()) if job_id not in known]
     if json:
         print_json({done: counts[done], "refused": refused, "not_found": unknown})
     else:

@@ -259,6 +259,8 @@ async def test_letters_of_all_queues_come_newest_first(store: AegisRedis, dead_l
         (DeadFilter(ids=["old", "nobody", "other", "old"]), ["other", "old"]),
         (DeadFilter(ids=["old", "other"], queue="load_test", older_than_s=60), ["old"]),
         (DeadFilter(task="send", error_type="KeyError"), []),
+        (DeadFilter(ids=[]), []),
+        (DeadFilter(task=""), []),
     ],
 )
 async def test_filter_chooses(

@@ -131,6 +131,7 @@ def test_list_by_error_counts(in_process: InProcess, sync_redis: Redis) -> None:
     [
         (["list", "--older-than", "yesterday"], "--older-than 'yesterday' is no age; write 90s, 15m, 2h or 3d"),
         (["list", "--queue", "nothing"], "there is no queue 'nothing'"),
+        (["purge", "--queue", "", "--yes"], "there is no queue ''"),
         (["retry"], "say which: ids, or filters such as --queue and --task, or --all"),
         (["purge", "--yes"], "say which: ids, or filters such as --queue and --task, or --all"),
         (["purge", "--all"], "purging asks first, and this is no terminal; say --yes"),
