@@ -10,6 +10,7 @@
     │   ├── InvalidArguments         the task's signature does not accept these
     │   ├── DuplicateJob             the chosen id belongs to a live job or a kept result
     │   ├── JobNotFound              nothing is known of that id
+    │   ├── RetryRefused             the job has not failed, or cannot be run again
     │   ├── UnsupportedMediaType     the body is not declared as JSON
     │   └── RequestTooLarge          the body is over the limit
     ├── PayloadError                 bytes in Redis that are not what they should be
@@ -44,6 +45,7 @@ __all__ = [
     "RequestError",
     "RequestTooLarge",
     "ResultNotEncodable",
+    "RetryRefused",
     "StoreUnreachable",
     "TaskFailed",
     "UndecodablePayload",
@@ -138,6 +140,18 @@ class JobNotFound(RequestError):
 
     def __init__(self, task_id: str) -> None:
         super().__init__(f"no job {task_id!r}: it never existed, or its result has expired")
+        self.task_id = task_id
+
+
+class RetryRefused(RequestError):
+    """The job has not failed, or it cannot be run again; the message says which, and what to do.
+
+    Attributes:
+        task_id: its id.
+    """
+
+    def __init__(self, message: str, *, task_id: str) -> None:
+        super().__init__(message)
         self.task_id = task_id
 
 

@@ -36,6 +36,8 @@ __all__ = [
     "STATS_TTL_MS",
     "WAKE_PREFIX",
     "burst_health_check",
+    "dead",
+    "dead_letter",
     "health_check",
     "in_progress",
     "job",
@@ -132,6 +134,16 @@ def burst_health_check(queue_key: str) -> str:
 def paused(name: str) -> str:
     """The mark of a paused queue, by its short name."""
     return PAUSED_PREFIX + name
+
+
+def dead(name: str) -> str:
+    """Which jobs of the queue with this short name have failed."""
+    return DEAD_PREFIX + name
+
+
+def dead_letter(name: str, job_id: str) -> str:
+    """The dead letter of one of them."""
+    return f"{dead(name)}:{job_id}"
 
 
 def orders(worker_id: str) -> str:

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from bridge import keys
 from bridge.events import EventData, encode_data
 
-__all__ = ["Claims", "Depth", "Ending", "NewEvent", "NewJob", "Scripts"]
+__all__ = ["Claims", "DeadJob", "Depth", "Ending", "NewEvent", "NewJob", "Scripts"]
 
 IDS_EXAMINED: Final = 5000
 
@@ -96,6 +96,23 @@ class Ending(NamedTuple):
     run_bucket: int | str
 
 
+class DeadJob(NamedTuple):
+    """A dead job that is to run again; the order is that of ``requeue.lua``.
+
+    Attributes:
+        head, tail: the body before and after the enqueue time.
+        failed_at_ms: the score of its dead letter; ``""`` when it has none, and its result stands in for one.
+        ending: how the result of its last attempt ends: that of a later job of the same id ends otherwise.
+    """
+
+    job_id: str
+    task: str
+    head: bytes
+    tail: bytes
+    failed_at_ms: int | str
+    ending: bytes
+
+
 class Scripts:
     """The scripts, bound to a connection.
 
@@ -114,6 +131,8 @@ class Scripts:
         self._renew = redis.register_script(source("renew"))
         self._abort = redis.register_script(source("abort"))
         self._pause = redis.register_script(source("pause"))
+        self._requeue = redis.register_script(source("requeue"))
+        self._purge = redis.register_script(source("purge"))
 
     async def enqueue(self, jobs: Sequence[NewJob]) -> tuple[int, list[str]]:
         """Stores each job whose id is free, with its event and a wake-up, all in one step.
@@ -200,6 +219,27 @@ class Scripts:
     async def pause(self, queue: str, *, is_paused: bool, note: bytes = b"{}") -> bool:
         """Pauses a queue or resumes it; whether that changed anything. ``note``: ``by``, a JSON object."""
         return bool(await self._pause(args=(self.events_max_len, queue, int(is_paused), note)))
+
+    async def requeue(self, queue: str, queue_key: str, jobs: Sequence[DeadJob]) -> list[str]:
+        """Puts dead jobs back into their queue, each with its event and without its dead letter and its result.
+
+        Returns:
+            for each ``requeued``, or why nothing was done: ``gone`` (that letter, or result, is not there any more),
+            ``alive`` (a job of that id waits or runs), ``superseded`` (a later job of that id has a result).
+        """
+        arguments: list[Any] = [self.events_max_len, queue]
+        for job in jobs:
+            arguments += job
+        verdicts: list[bytes] = await self._requeue(keys=(queue_key,), args=arguments)
+        return [verdict.decode() for verdict in verdicts]
+
+    async def purge(self, queue: str, letters: Sequence[tuple[str, int]]) -> list[int]:
+        """Removes dead letters, each an id and when it failed, in ms; each 1 in the answer was there."""
+        arguments: list[Any] = [queue]
+        for letter in letters:
+            arguments += letter
+        purged: list[int] = await self._purge(args=arguments)
+        return purged
 
     async def depth(self, queue_key: str) -> Depth:
         """Counts the jobs of a queue by state."""

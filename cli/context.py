@@ -11,6 +11,7 @@ from bridge.aegis_redis import AegisRedis
 from bridge.broker import connect, is_in_memory
 from bridge.catalog import Catalog, load_catalog
 from bridge.control import Control
+from bridge.dead_letters import DeadLetters
 from bridge.enqueue import Enqueuer
 from bridge.errors import ConfigurationError
 from bridge.event_stream import EventStream
@@ -36,6 +37,7 @@ class Backend:
     inspector: Inspector
     events: EventStream
     control: Control
+    dead_letters: DeadLetters
 
 
 @asynccontextmanager
@@ -63,6 +65,7 @@ async def open_backend(settings: Settings | None = None) -> AsyncIterator[Backen
             inspector=Inspector(redis, catalog, scripts, accept_pickle=settings.accept_pickle),
             events=EventStream(redis),
             control=Control(redis, catalog, scripts, keep_result_s=settings.keep_result_s),
+            dead_letters=DeadLetters(redis, catalog, scripts, accept_pickle=settings.accept_pickle),
         )
     finally:
         await redis.aclose(close_connection_pool=True)

@@ -1,4 +1,4 @@
-"""``aegis-tasks status``, ``result`` and ``abort``: one job."""
+"""``aegis-tasks status``, ``result``, ``abort`` and ``retry``: one job."""
 
 from typing import Annotated, Any, Final
 
@@ -13,7 +13,7 @@ from cli.options import Json
 from cli.printing import STATE_STYLES, console, print_json
 from cli.wait import wait_for_result
 
-__all__ = ["abort", "print_result", "result", "status"]
+__all__ = ["abort", "print_result", "result", "retry", "status"]
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, as `enqueue` printed it.")]
 
@@ -106,3 +106,20 @@ ABORTED: Final = {
 async def abort_job(job_id: str, *, reason: str | None) -> str:
     async with open_backend() as backend:
         return await backend.control.abort(job_id, by="cli", reason=reason)
+
+
+def retry(id: JobId, json: Json = False) -> None:
+    """Run a failed job again, under its id and with its arguments; exit code 1 when it has not failed, 3 when unknown.
+
+    **Example:** `aegis-tasks retry 0190f5fe7c9d7b3b8c1f3a6d2e4b5c6d`
+    """
+    queue_name = run(retry_job(id))
+    if json:
+        print_json({"task_id": id, "queue_type": queue_name, "outcome": "requeued"})
+    else:
+        console.print(f"requeued on {queue_name}", markup=False)
+
+
+async def retry_job(job_id: str) -> str:
+    async with open_backend() as backend:
+        return await backend.dead_letters.retry_one(job_id)

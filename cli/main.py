@@ -18,6 +18,8 @@ COMMANDS: Final = {
     "status": "cli.jobs",
     "result": "cli.jobs",
     "abort": "cli.jobs",
+    "retry": "cli.jobs",
+    "dead": "cli.dead",
     "burst": "cli.burst",
     "tasks": "cli.tasks",
     "queues": "cli.queues",
@@ -26,7 +28,8 @@ COMMANDS: Final = {
     "events": "cli.events",
     "health": "cli.health",
 }
-"""Command -> the module whose function of that name it is. Importing all of them would cost each half a second."""
+"""Command -> the module whose function, or group of commands, of that name it is. Importing all of them would cost each
+half a second."""
 
 
 class CommandsOnDemand(typer.core.TyperGroup):
@@ -40,9 +43,13 @@ class CommandsOnDemand(typer.core.TyperGroup):
         """The command of this name, ``None`` if there is none."""
         if cmd_name not in COMMANDS:
             return None
-        single = typer.Typer(rich_markup_mode="markdown", context_settings=CONTEXT, add_completion=False)
-        single.command(cmd_name)(getattr(import_module(COMMANDS[cmd_name]), cmd_name))
-        command = typer.main.get_command(single)
+        found = getattr(import_module(COMMANDS[cmd_name]), cmd_name)
+        if isinstance(found, typer.Typer):
+            command: Any = typer.main.get_group(found)
+        else:
+            single = typer.Typer(rich_markup_mode="markdown", context_settings=CONTEXT, add_completion=False)
+            single.command(cmd_name)(found)
+            command = typer.main.get_command(single)
         command.name = cmd_name
         return command
 

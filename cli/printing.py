@@ -66,12 +66,15 @@ def write(document: bytes) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A table without lines; numbers to the right, states in their colour. ``None`` shows as a dash."""
+    """A table without lines; numbers to the right, states in their colour. ``None`` shows as a dash.
+
+    The first column, names or ids to be copied, is never broken.
+    """
     table = Table(box=None, header_style="bold", pad_edge=False)
     content = [list(row) for row in rows]
     for index, name in enumerate(columns):
         is_numeric = bool(content) and all(isinstance(row[index], int | float) for row in content)
-        table.add_column(name, justify="right" if is_numeric else "left")
+        table.add_column(name, justify="right" if is_numeric else "left", no_wrap=index == 0)
     for row in content:
         table.add_row(*[Text("-" if v is None else str(v), style=STATE_STYLES.get(str(v), "")) for v in row])
     console.print(table)

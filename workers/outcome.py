@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, assert_never
 import msgspec
 from arq.jobs import SerializationError
 
-from bridge.codec import Failure, describe_exception, encode_value, job_serializer
+from bridge.codec import describe_exception, encode_value, job_serializer
 from bridge.errors import ResultNotEncodable
 from bridge.events import RESULT_LIMIT_BYTES, ErrorSummary
 from bridge.scripts import Ending
@@ -136,7 +136,7 @@ class Recorder:
         ending = self._ending(run, "job.failed", data, False, failed.error, encoded)
         if failed.reason == "expired":  # its arguments are gone: there is nothing to run again
             return ending
-        return ending._replace(extra=self._dead_letter(run, failure, encoded))
+        return ending._replace(extra=self._dead_letter(run, failed.reason, encoded))
 
     def _retrying(self, run: Run, retrying: Retrying) -> Ending:
         data = b'{"reason":"%b"' % retrying.reason.encode()
@@ -221,7 +221,7 @@ class Recorder:
             try:
                 job = encode({**values, "et": run.enqueued_at_ms})[:-1]
             except Exception:  # the arguments came from another serializer
-                job = encode({**values, "a": [], "k": {}, "et": run.enqueued_at_ms})[:-1]
+                job = encode({**values, "a": [], "k": {}, "et": run.enqueued_at_ms, "lossy": True})[:-1]
         return b'%b,"s":%b,"r":%b,"st":%d,"ft":%d%b%b}' % (
             job,
             b"true" if is_success else b"false",
@@ -232,8 +232,8 @@ class Recorder:
             encode(run.job_id),
         )
 
-    def _dead_letter(self, run: Run, failure: Failure, encoded: bytes) -> bytes:
-        return self._json_result(run, False, encoded)
+    def _dead_letter(self, run: Run, reason: FailureReason, encoded: bytes) -> bytes:
+        return self._json_result(run, False, b'%b,"reason":"%b"}' % (encoded[:-1], reason.encode()))
 
 
 def bucket(milliseconds: int) -> int:

@@ -1,5 +1,6 @@
 """The commands of ``aegis-tasks``, as its parser sees them."""
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import typer.main
@@ -9,7 +10,16 @@ from cli.main import app
 __all__ = ["COMMANDS", "ROOT_COMMAND"]
 
 ROOT_COMMAND: Final[Any] = typer.main.get_command(app)
-COMMANDS: Final[dict[str, Any]] = {
-    name: ROOT_COMMAND.get_command(None, name) for name in ROOT_COMMAND.list_commands(None)
-}
-"""Name -> command, in the order of the help."""
+
+
+def commands_of(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name in group.list_commands(None):
+        command = group.get_command(None, name)
+        if hasattr(command, "list_commands"):
+            yield from commands_of(command, f"{prefix}{name} ")
+        else:
+            yield prefix + name, command
+
+
+COMMANDS: Final[dict[str, Any]] = dict(commands_of(ROOT_COMMAND))
+"""Name (``enqueue``, ``dead list``) -> command, in the order of the help."""

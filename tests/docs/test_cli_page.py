@@ -9,7 +9,7 @@ from tests.docs.command_tree import COMMANDS, ROOT_COMMAND
 from tests.docs.pages import ROOT, Table, plain, read_page
 
 PAGE: Final = read_page(ROOT / "docs/reference/cli.md")
-NAMES_OF_ARGUMENTS: Final = {"queues": "[QUEUE]...", "id": "ID"}
+NAMES_OF_ARGUMENTS: Final = {"queues": "[QUEUE]...", "id": "ID", "ids": "[ID]..."}
 
 
 def test_page_has_a_section_for_every_command_in_order() -> None:

@@ -70,6 +70,8 @@ def check_our_command(words: list[str]) -> None:
     while words[0] in {name for parameter in ROOT_COMMAND.params for name in parameter.opts}:
         words = words[1:]
     name, *options = words
+    if name not in COMMANDS:  # a command of a group
+        name, options = f"{name} {options[0]}", options[1:]
     assert name in COMMANDS
     COMMANDS[name].make_context(name, options)  # raises a usage error that says what is wrong
 
