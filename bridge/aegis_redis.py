@@ -59,22 +59,44 @@ class AegisRedis(ArqRedis):
         """
         if _defer_until and _defer_by:
             raise RuntimeError("use either '_defer_until' or '_defer_by' or neither, not both")
-        queue_key = _queue_name or self.default_queue_name
-        body = self._body(function, args, kwargs, _job_try)
         job = NewJob(
             job_id=_job_id or new_job_id(),
             task=function,
-            queue=keys.queue_name(queue_key),
+            queue=keys.queue_name(queue_key := _queue_name or self.default_queue_name),
             queue_key=queue_key,
-            body=body,
+            body=self._body(function, args, kwargs, _job_try),
             delay_ms=to_ms(_defer_by) or 0,
             due_at_ms=to_unix_ms(_defer_until) if _defer_until else 0,
             expires_ms=to_ms(_expires) or 0,
         )
-        _, (event_id,) = await self.scripts.enqueue([job])
+        return await self._store(job)
+
+    async def enqueue_cron_run(
+        self, function: str, *, job_id: str | None, queue_key: str, due_at_ms: int
+    ) -> Job | None:
+        """Enqueues a run of a cron job, unless another worker has; with ``job_id`` ``None`` each worker's is one.
+
+        Args:
+            function: name of the cron job.
+            job_id: the same for all workers.
+            queue_key: the queue's zset.
+            due_at_ms: when it is to run; with the name it tells the run.
+        """
+        job = NewJob(
+            job_id=job_id or new_job_id(),
+            task=function,
+            queue=keys.queue_name(queue_key),
+            queue_key=queue_key,
+            body=self._body(function, (), {}, None),
+            due_at_ms=due_at_ms,
+        )
+        return await self._store(job, cron_run=f"{function}:{due_at_ms}" if job_id else "")
+
+    async def _store(self, job: NewJob, *, cron_run: str = "") -> Job | None:
+        _, (event_id,) = await self.scripts.enqueue([job], cron_run=cron_run)
         if not event_id:
             return None
-        return Job(job.job_id, redis=self, _queue_name=queue_key, _deserializer=self.job_deserializer)
+        return Job(job.job_id, redis=self, _queue_name=job.queue_key, _deserializer=self.job_deserializer)
 
     def _body(
         self, function: str, args: tuple[Any, ...], kwargs: dict[str, Any], job_try: int | None

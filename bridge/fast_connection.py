@@ -35,7 +35,7 @@ class Fast(AbstractConnection):
             await super().send_packed_command(command, check_health)
             return
         if check_health:
-            await self.check_health()
+            await self.check_health()  # type: ignore[no-untyped-call]
         writer.writelines(command)
         if is_full(writer):
             await super().send_packed_command([], check_health=False)

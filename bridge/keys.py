@@ -18,6 +18,8 @@ from arq.constants import (
 
 __all__ = [
     "ABORT",
+    "CRON_PREFIX",
+    "CRON_TTL_MS",
     "DEAD_MAX",
     "DEAD_PREFIX",
     "DEAD_TTL_MS",
@@ -79,6 +81,8 @@ DEAD_PREFIX: Final = "aegis:dead:"
 """zset, pruned by age and number: job id -> failed at ms; and for each a string ``…:<id>``, TTL of 7 days."""
 STATS_PREFIX: Final = "aegis:stats:"
 """hash for each queue and minute, TTL of two hours: how many attempts ended how, waited and ran how long."""
+CRON_PREFIX: Final = "aegis:cron:"
+"""zset for each queue, TTL of an hour: which runs of cron jobs have been enqueued -> when, ms."""
 
 LEASE_MS: Final = 10_000
 """How long a claimed job is safe from other workers unless its lease is renewed."""
@@ -86,6 +90,8 @@ DEAD_TTL_MS: Final = 7 * 24 * 3600 * 1000
 DEAD_MAX: Final = 10_000
 """Dead letters kept of one queue."""
 STATS_TTL_MS: Final = 2 * 3600 * 1000
+CRON_TTL_MS: Final = 3600 * 1000
+"""How late a worker may come and still see that another one has enqueued a run."""
 
 
 def queue(name: str) -> str:
@@ -169,8 +175,10 @@ LUA_CONSTANTS: Final[dict[str, str | int]] = {
     "PROGRESS": PROGRESS_PREFIX,
     "DEAD": DEAD_PREFIX,
     "STATS": STATS_PREFIX,
+    "CRON": CRON_PREFIX,
     "DEAD_TTL_MS": DEAD_TTL_MS,
     "DEAD_MAX": DEAD_MAX,
     "STATS_TTL_MS": STATS_TTL_MS,
+    "CRON_TTL_MS": CRON_TTL_MS,
 }
 """Name in a Lua script -> key, key prefix, or bound."""

@@ -134,13 +134,18 @@ class Scripts:
         self._requeue = redis.register_script(source("requeue"))
         self._purge = redis.register_script(source("purge"))
 
-    async def enqueue(self, jobs: Sequence[NewJob]) -> tuple[int, list[str]]:
+    async def enqueue(self, jobs: Sequence[NewJob], *, cron_run: str = "") -> tuple[int, list[str]]:
         """Stores each job whose id is free, with its event and a wake-up, all in one step.
 
+        Args:
+            jobs: those to store.
+            cron_run: names the run of a cron job, of which ``jobs`` is the one job: of a run that was stored within
+                the last hour, by whomever, nothing is.
+
         Returns:
-            the server's time in ms, and for each job its event's stream id, or ``""`` when its id is taken.
+            the server's time in ms, and for each job its event's stream id, or ``""`` when its id or the run is taken.
         """
-        arguments: list[Any] = [self.events_max_len]
+        arguments: list[Any] = [self.events_max_len, cron_run]
         for job in jobs:
             arguments += (job.job_id, job.task, job.queue, job.queue_key, *job.body)
             arguments += (job.delay_ms, job.due_at_ms, job.expires_ms)

@@ -14,12 +14,13 @@ import secrets
 import signal
 import socket
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from time import time
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from arq.constants import abort_job_max_age
+from arq.utils import to_unix_ms
 from arq.worker import Function, Worker
 
 from bridge import keys
@@ -247,6 +248,11 @@ class BatchWorker(Worker):
         if self._bell is not None:
             self._bell.ring()
 
+    @property
+    def pool(self) -> AegisRedis:
+        """The worker's client, once it runs."""
+        return cast(AegisRedis, self._pool)
+
     def __repr__(self) -> str:
         return (
             f"<BatchWorker j_complete={self.jobs_complete} j_failed={self.jobs_failed} "
@@ -459,6 +465,25 @@ class BatchWorker(Worker):
         await self.record_health()
         now = datetime.fromtimestamp(self._now_ms() / 1000, UTC).astimezone(self.timezone)
         await self.run_cron(now, TICK_S)
+
+    async def run_cron(self, n: datetime, delay: float, num_windows: int = 2) -> None:
+        """Runs of cron jobs that are near are enqueued, each unique one once, however many workers there are.
+
+        As arq's method, but for the guard: a worker that comes late finds that the run has been, even if it has ended.
+        """
+        soon = n + timedelta(seconds=delay * num_windows)
+        for job in self.cron_jobs:
+            if job.next_run is None:
+                if not job.run_at_startup:
+                    job.calculate_next(n)
+                    continue
+                job.next_run = n
+            if job.next_run >= soon:
+                continue
+            due_at_ms = to_unix_ms(job.next_run)
+            job_id = job.job_id or (f"{job.name}:{due_at_ms}" if job.unique else None)
+            await self.pool.enqueue_cron_run(job.name, job_id=job_id, queue_key=self.queue_name, due_at_ms=due_at_ms)
+            job.calculate_next(job.next_run)
 
     async def _cancel_aborted_jobs(self) -> None:
         """Running jobs in arq's abort set are cancelled; entries that nobody took for a day are removed."""

@@ -1,15 +1,16 @@
 -- Stores jobs: body, queue entry, wake-up and event of each, or nothing of it when its id is taken.
 --
 -- ARGV     [1] event stream cap, entries
+--          [2] the cron run whose one job this is ('': none): of a run that anybody has stored before, nothing is
 --          then 9 for each job:
 --          id, task, queue name, queue key,
 --          body up to the enqueue time, body after it (the enqueue time is this server's, ms; after '' none is added),
 --          delay ms (0: none), due at ms (0: not given), expires after ms (0: never)
--- RETURNS  [1] now, ms; then for each job: the event's id, or '' when a body or a result of that id exists
+-- RETURNS  [1] now, ms; then for each job: the event's id, or '' when a body or a result of that id exists, or that run
 -- EVENTS   job.enqueued, or job.deferred when it is due later
-local FIELDS = 9
-local max_len, now = ARGV[1], now_ms()
-local count = (#ARGV - 1) / FIELDS
+local FIELDS, HEAD = 9, 2
+local max_len, cron_run, now = ARGV[1], ARGV[2], now_ms()
+local count = (#ARGV - HEAD) / FIELDS
 
 if count ~= math.floor(count) then return redis.error_reply('ERR enqueue: not a whole number of jobs') end
 trim_events(max_len)
@@ -18,7 +19,7 @@ local has_aborts = size(KEY.ABORT, 'zset') > 0
 
 local tokens, jobs, names = {}, {}, {}
 for i = 1, count do
-  local at = 1 + (i - 1) * FIELDS
+  local at = HEAD + (i - 1) * FIELDS
   local job = {
     id = ARGV[at + 1], task = ARGV[at + 2], queue = ARGV[at + 3], queue_key = ARGV[at + 4],
     head = ARGV[at + 5], tail = ARGV[at + 6],
@@ -33,7 +34,12 @@ for i = 1, count do
   end
   jobs[i], names[2 * i - 1], names[2 * i] = job, KEY.JOB .. job.id, KEY.RESULT .. job.id
 end
+local cron_key = cron_run ~= '' and count == 1 and KEY.CRON .. jobs[1].queue
+if cron_key then size(cron_key, 'zset') end
 if failure then return failure end
+
+-- A late worker must not store a run again that has ended meanwhile without leaving a result.
+if cron_key and call('ZADD', cron_key, 'NX', digits(now), cron_run) == 0 then return { digits(now), '' } end
 
 -- Mostly no id is taken, and that is asked at once.
 local may_exist = count_all(names) > 0
@@ -62,6 +68,10 @@ for i, job in ipairs(jobs) do
   reply[i + 1] = event_id
 end
 
+if cron_key then
+  call('ZREMRANGEBYSCORE', cron_key, '-inf', digits(now - KEY.CRON_TTL_MS))
+  call('PEXPIRE', cron_key, KEY.CRON_TTL_MS)
+end
 set_all(bodies)
 for queue_key, queued in pairs(entries) do
   call_for_all('ZADD', queue_key, queued)
