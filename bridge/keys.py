@@ -38,6 +38,7 @@ __all__ = [
     "STATS_TTL_MS",
     "WAKE_PREFIX",
     "burst_health_check",
+    "cron",
     "dead",
     "dead_letter",
     "health_check",
@@ -155,6 +156,11 @@ def dead_letter(name: str, job_id: str) -> str:
 def orders(worker_id: str) -> str:
     """The orders of a worker."""
     return ORDERS_PREFIX + worker_id
+
+
+def cron(name: str) -> str:
+    """The runs of cron jobs of the queue with this short name."""
+    return CRON_PREFIX + name
 
 
 def wake(name: str) -> str:

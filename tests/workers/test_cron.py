@@ -92,7 +92,7 @@ async def test_run_is_enqueued_after_redis_was_away(redis: AegisRedis) -> None:
 
 async def test_what_is_remembered_of_runs_expires(redis: AegisRedis) -> None:
     ticks = Ticks()
-    runs_key = keys.CRON_PREFIX + keys.queue_name(QUEUE)
+    runs_key = keys.cron(keys.queue_name(QUEUE))
     await redis.zadd(runs_key, {"tick:1": 1})
     await make(redis, cron_jobs=[ticks.job(now())], burst=True).async_run()
     assert await redis.zcard(runs_key) == 1
