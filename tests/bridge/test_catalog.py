@@ -38,6 +38,7 @@ def test_own_queues_are_as_the_product_says(catalog: Catalog) -> None:
         "io_simulation_task",
         "load_test_orchestrator",
         "memory_operations_task",
+        "noop_task",
     ]
     assert media.tasks == {}
 

@@ -16,7 +16,7 @@ IO = "io_simulation_task"
 def test_tasks_are_a_table_with_their_arguments(in_process: InProcess) -> None:
     header, *rows = in_process("tasks").stdout.splitlines()
     assert header.split() == ["task", "queue", "arguments", "what", "it", "does"]
-    assert len(rows) == 7
+    assert len(rows) == 8
     (row,) = [row for row in rows if row.startswith(IO)]
     assert row.split()[:5] == [IO, "load_test", "[delay_ms],", "[operations],", "[file_bytes]"]
     assert row.rstrip().endswith("Waits the way network calls do and writes, reads and removes a small file each time.")
@@ -47,7 +47,7 @@ def test_queues_show_their_jobs_and_whether_a_worker_is_there(in_process: InProc
 
     assert rows[0] == ["queue", "state", "tasks", "queued", "running", "deferred", "oldest"]
     assert rows[1][:7] == ["system", "worker", "offline", "2", "0", "0", "0"]
-    assert rows[2][:6] == ["load_test", "ready", "5", "1", "1", "1"]
+    assert rows[2][:6] == ["load_test", "ready", "6", "1", "1", "1"]
     assert rows[3][:5] == ["media", "no", "tasks", "defined", "0"]
     assert {name: queue["message"] for name, queue in queues.items()} == {
         "system": "worker offline",

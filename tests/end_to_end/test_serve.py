@@ -39,7 +39,7 @@ def test_serve_prints_the_addresses_and_the_next_command(serving: Serving) -> No
         "docs": f"{base}/",
         "health": f"{base}/health/detailed",
         "redis": f"the embedded Valkey of {serving.data_dir}",
-        "workers": "system (2 tasks), load_test (5 tasks)",
+        "workers": "system (2 tasks), load_test (6 tasks)",
         "idle": "media (no tasks defined)",
         "logs": str(serving.data_dir / "logs"),
     }

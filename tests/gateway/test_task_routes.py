@@ -28,6 +28,7 @@ async def test_list_names_every_task_and_queue(gateway: httpx.AsyncClient, path:
         "io_simulation_task",
         "memory_operations_task",
         "failure_testing_task",
+        "noop_task",
         "load_test_orchestrator",
     ]
     assert listed["queues"]["media"] == []

@@ -5,6 +5,7 @@ from workers.tasks.failure_testing import failure_testing_task
 from workers.tasks.io_simulation import io_simulation_task
 from workers.tasks.load_test_orchestrator import load_test_orchestrator
 from workers.tasks.memory_operations import memory_operations_task
+from workers.tasks.noop import noop_task
 from workers.worker_settings import queue
 
 
@@ -17,6 +18,7 @@ class WorkerSettings:
         io_simulation_task,
         memory_operations_task,
         failure_testing_task,
+        noop_task,
         load_test_orchestrator,
     ]
     max_jobs = 50

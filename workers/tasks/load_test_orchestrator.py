@@ -11,7 +11,9 @@ from msgspec import Meta, Struct
 
 __all__ = ["EnqueuedLoad", "LoadTaskName", "load_test_orchestrator"]
 
-LoadTaskName = Literal["cpu_intensive_task", "io_simulation_task", "memory_operations_task", "failure_testing_task"]
+LoadTaskName = Literal[
+    "cpu_intensive_task", "io_simulation_task", "memory_operations_task", "failure_testing_task", "noop_task"
+]
 
 ENQUEUES_IN_FLIGHT: Final = 20
 """Each needs a connection of its own: this bounds what one load test takes from the worker's pool."""
