@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "pause": "cli.queues",
     "resume": "cli.queues",
     "events": "cli.events",
+    "verify": "cli.verify",
     "health": "cli.health",
 }
 """Command -> the module whose function of that name it is. Importing all of them would cost each half a second."""
