@@ -77,7 +77,7 @@ class Books:
             f"{len(self.acknowledged)} jobs, {self.starts} starts, {self.stalled} taken over from dead workers: "
             f"{len(self.lost)} lost, {len(self.doubled)} ended twice, {len(self.stale_commits)} stale commits, "
             f"{self.results} results, {self.left_in_queue} left in the queue, {self.stolen} stolen, "
-            f"{self.refused} of these refused; "
+            f"{self.refused} outcomes refused; "
             f"{self.report.events} events verified, {len(self.report.findings)} findings {self.report.findings[:5]}, "
             f"{self.report.oddities}"
         )
