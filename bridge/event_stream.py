@@ -88,9 +88,13 @@ class EventStream:
         newest = await self.redis.xrevrange(keys.EVENTS, count=1)
         return newest[0][0].decode() if newest else BEGINNING
 
-    async def history(self, after: str = BEGINNING, *, count: int = READ_COUNT) -> list[Event]:
-        """Up to ``count`` events after a cursor, oldest first, led by a ``stream.gap`` if some were trimmed."""
-        entries = await self.redis.xrange(keys.EVENTS, min=f"({after}" if after != BEGINNING else "-", count=count)
+    async def history(self, after: str = BEGINNING, *, until: str = "+", count: int = READ_COUNT) -> list[Event]:
+        """Up to ``count`` events after a cursor, oldest first, led by a ``stream.gap`` if some were trimmed.
+
+        ``until`` is the last id that may be among them.
+        """
+        first = f"({after}" if after != BEGINNING else "-"
+        entries = await self.redis.xrange(keys.EVENTS, min=first, max=until, count=count)
         events = [decode_entry(entry_id, fields) for entry_id, fields in entries]
         return [*await self._gap(after, events), *events]
 

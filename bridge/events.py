@@ -18,6 +18,7 @@ from bridge.errors import UndecodablePayload
 __all__ = [
     "KINDS",
     "RESULT_LIMIT_BYTES",
+    "STOCK_WORKER_MARK",
     "TERMINAL_KINDS",
     "ErrorSummary",
     "Event",
@@ -43,6 +44,8 @@ __all__ = [
 
 RESULT_LIMIT_BYTES: Final = 64 * 1024
 """Larger results are not repeated in the event; it carries ``result_url`` instead."""
+STOCK_WORKER_MARK: Final = "arq-"
+"""Begins the random part of the id of a worker that runs under the stock ``arq`` command."""
 
 
 class ErrorSummary(msgspec.Struct, frozen=True, kw_only=True):

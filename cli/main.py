@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "pause": "cli.queues",
     "resume": "cli.queues",
     "events": "cli.events",
+    "verify": "cli.verify",
     "health": "cli.health",
 }
 """Command -> the module whose function, or group of commands, of that name it is. Importing all of them would cost each

@@ -28,6 +28,7 @@ from bridge.codec import describe_exception, encode_value
 from bridge.errors import InvalidArguments
 from bridge.events import (
     RESULT_LIMIT_BYTES,
+    STOCK_WORKER_MARK,
     ErrorSummary,
     EventData,
     JobAborted,
@@ -84,7 +85,7 @@ class Reporter:
         self.queue_key = queue_key
         self.queue = keys.queue_name(queue_key)
         self.max_jobs = max_jobs
-        self.worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+        self.worker_id = f"{socket.gethostname()}:{os.getpid()}:{STOCK_WORKER_MARK}{secrets.token_hex(3)}"
 
     async def worker_started(self) -> None:
         """The worker is there."""

@@ -1,8 +1,11 @@
 """A chaos run: workers killed at random under load, Redis restarted and paused, connections cut; then the books.
 
+At the end a task blocks the event loop of a worker for longer than a lease, and running jobs are taken from workers.
+
 ``python -m tests.faults.chaos --jobs 100000 --kills 50`` is the long form (``make chaos``); a test runs a
 short one. The books: every acknowledged job has exactly one terminal event and one result, no attempt was
-ended twice, and no worker's commit came after its job had been given to another.
+ended twice, no worker's commit came after its job had been given to another, and what the events say of each job is
+what is stored.
 """
 
 import argparse
@@ -20,11 +23,13 @@ from redis.asyncio import Redis
 
 from bridge import keys
 from bridge.broker import is_away, open_redis
+from bridge.catalog import load_catalog
 from bridge.event_stream import EventStream
 from bridge.events import TERMINAL_KINDS
 from bridge.new_job import job_body, new_job_id
 from bridge.scripts import NewJob, Scripts
 from bridge.settings import Settings
+from bridge.verifier import Report, Verifier
 from tests.cli.processes import Command, Commands, ValkeyChild
 from tests.faults.chaos_queue import QUEUE
 
@@ -32,6 +37,12 @@ __all__ = ["Books", "read_books", "run_chaos"]
 
 BATCH = 100
 UNTIL_EMPTY_S = 60
+END_S = 60
+"""For a worker to end: one whose event loop is blocked hears of a signal only afterwards."""
+BLOCK_S = keys.LEASE_MS / 1000 + 2
+STEAL = 5
+REFUSALS = ("the lease was lost, another worker has it", "its lease was over, the outcome is dropped")
+"""What a worker logs of a job that was taken from it."""
 PAUSE_S = 0.4
 """Between two kills, about: jobs keep coming until the last one."""
 
@@ -39,8 +50,11 @@ PAUSE_S = 0.4
 class Books:
     """What the stream and the store say at the end."""
 
-    def __init__(self, acknowledged: set[str]) -> None:
+    def __init__(self, acknowledged: set[str], *, stolen: int, report: Report) -> None:
         self.acknowledged = acknowledged
+        self.stolen = stolen
+        self.refused = 0
+        self.report = report
         self.ends: Counter[str] = Counter()
         self.starts = 0
         self.stalled = 0
@@ -62,7 +76,10 @@ class Books:
         return (
             f"{len(self.acknowledged)} jobs, {self.starts} starts, {self.stalled} taken over from dead workers: "
             f"{len(self.lost)} lost, {len(self.doubled)} ended twice, {len(self.stale_commits)} stale commits, "
-            f"{self.results} results, {self.left_in_queue} left in the queue"
+            f"{self.results} results, {self.left_in_queue} left in the queue, {self.stolen} stolen, "
+            f"{self.refused} outcomes refused; "
+            f"{self.report.events} events verified, {len(self.report.findings)} findings {self.report.findings[:5]}, "
+            f"{self.report.oddities}"
         )
 
     def check(self) -> None:
@@ -72,11 +89,15 @@ class Books:
         assert not self.stale_commits, self
         assert self.results == len(self.acknowledged), self
         assert self.left_in_queue == 0, self
+        assert self.refused >= self.stolen >= STEAL, self
+        assert self.report.agrees, self
+        assert self.report.trimmed_from is None, self
 
 
-async def read_books(redis: Redis, acknowledged: set[str]) -> Books:
+async def read_books(redis: Redis, acknowledged: set[str], *, stolen: int) -> Books:
     """Replays the stream, and counts what is stored."""
-    books = Books(acknowledged)
+    report = await Verifier(redis, load_catalog(["tests.faults.chaos_queue"])).verify()
+    books = Books(acknowledged, stolen=stolen, report=report)
     owner: dict[str, str] = {}
     after = "0"
     stream = EventStream(redis)
@@ -104,13 +125,7 @@ async def enqueue(url: str, jobs: int, acknowledged: set[str], *, pause_s: float
     scripts = Scripts(redis, events_max_len=10_000_000)
     while len(acknowledged) < jobs:
         batch = [
-            NewJob(
-                job_id=new_job_id(),
-                task="count",
-                queue="chaos",
-                queue_key=QUEUE,
-                body=job_body("count", [], {"seconds": random.choice([0, 0, 0, 0.02])}),
-            )
+            new_job("count", seconds=random.choice([0, 0, 0, 0.02]))
             for _ in range(min(BATCH, jobs - len(acknowledged)))
         ]
         while True:
@@ -124,6 +139,33 @@ async def enqueue(url: str, jobs: int, acknowledged: set[str], *, pause_s: float
         acknowledged.update(job.job_id for job in batch)
         await asyncio.sleep(pause_s)
     await redis.aclose(close_connection_pool=True)
+
+
+def new_job(task: str, **kwargs: float) -> NewJob:
+    return NewJob(job_id=new_job_id(), task=task, queue="chaos", queue_key=QUEUE, body=job_body(task, [], kwargs))
+
+
+async def steal(redis: Redis, acknowledged: set[str]) -> int:
+    """Some running jobs have been taken from their workers, one of which is blocked: how many."""
+    scripts = Scripts(redis, events_max_len=10_000_000)
+    jobs = [new_job("block", seconds=BLOCK_S), *(new_job("count", seconds=10) for _ in range(4 * STEAL))]
+    await scripts.enqueue(jobs)
+    acknowledged.update(job.job_id for job in jobs)
+    stolen: set[str] = set()
+    async with asyncio.timeout(UNTIL_EMPTY_S):
+        while len(stolen) < STEAL:
+            await asyncio.sleep(0.1)
+            job = random.choice(jobs)
+            score = await redis.zscore(QUEUE, job.job_id)
+            if score is None or job.task == "block":
+                continue
+            async with redis.pipeline(transaction=True) as pipe:
+                pipe.delete(keys.in_progress(job.job_id))
+                pipe.zadd(QUEUE, {job.job_id: score - 6 * keys.LEASE_MS}, xx=True)  # half a ms stays: it was leased
+                was_running, _ = await pipe.execute()
+            if was_running:
+                stolen.add(job.job_id)
+    return len(stolen)
 
 
 async def run_chaos(
@@ -154,11 +196,13 @@ async def run_chaos(
             say(f"{number + 1}/{kills} workers ended, {len(acknowledged)} jobs acknowledged")
         await enqueuing
         redis = open_redis(Settings(redis_url=valkey.url))
+        stolen = await steal(redis, acknowledged)
         await until_empty(redis)
         for worker in running:
             worker.assert_is_running()
             await asyncio.to_thread(end, worker, by=signal.SIGTERM)
-        books = await read_books(redis, acknowledged)
+        books = await read_books(redis, acknowledged, stolen=stolen)
+        books.refused = sum(worker.stderr.count(text) for worker in running for text in REFUSALS)
         await redis.aclose(close_connection_pool=True)
         return books
     finally:
@@ -168,7 +212,7 @@ async def run_chaos(
 
 def end(worker: Command, *, by: signal.Signals) -> None:
     worker.process.send_signal(by)
-    worker.wait(20)
+    worker.wait(END_S)
 
 
 def pause(valkey: ValkeyChild) -> None:

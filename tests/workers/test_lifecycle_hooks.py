@@ -14,6 +14,7 @@ from bridge.aegis_redis import AegisRedis
 from bridge.codec import job_deserializer
 from bridge.event_stream import EventStream
 from bridge.events import Event, JobAborted, JobFailed, JobRetrying, JobStarted, JobSucceeded, WorkerStarted
+from bridge.replay import is_stock
 from bridge.settings import Settings
 from workers.worker_settings import queue
 
@@ -120,7 +121,8 @@ async def test_success_is_started_then_succeeded(settings: Settings, redis: Aegi
     assert kinds([enqueued, start, end]) == ["enqueued", "started", "succeeded"]
     assert {(e.job_id, e.queue, e.task) for e in (enqueued, start, end)} == {("job", "lab", "double")}
     assert (enqueued.attempt, start.attempt, end.attempt) == (0, 1, 1)
-    assert start.worker == end.worker != ""
+    assert start.worker == end.worker
+    assert is_stock(start.worker)
     data = start.read_data()
     assert isinstance(data, JobStarted)
     assert data.enqueued_at_ms == enqueued.at_ms
