@@ -6,7 +6,8 @@
 --          id, task, queue name, queue key,
 --          body up to the enqueue time, body after it (the enqueue time is this server's, ms; after '' none is added),
 --          delay ms (0: none), due at ms (0: not given), expires after ms (0: never)
--- RETURNS  [1] now, ms; then for each job: the event's id, or '' when a body or a result of that id exists, or that run
+-- RETURNS  [1] now, ms; then for each job: the event's id, or '' when a job of that id lives or has a result, or that run
+--          is stored
 -- EVENTS   job.enqueued, or job.deferred when it is due later
 local FIELDS, HEAD = 9, 2
 local max_len, cron_run, now = ARGV[1], ARGV[2], now_ms()
@@ -32,7 +33,8 @@ for i = 1, count do
     size(job.queue_key, 'zset')
     tokens[job.queue_key] = size(KEY.WAKE .. job.queue, 'list')
   end
-  jobs[i], names[2 * i - 1], names[2 * i] = job, KEY.JOB .. job.id, KEY.RESULT .. job.id
+  jobs[i], names[3 * i - 2], names[3 * i - 1], names[3 * i] =
+    job, KEY.JOB .. job.id, KEY.RESULT .. job.id, KEY.IN_PROGRESS .. job.id
 end
 local cron_key = cron_run ~= '' and count == 1 and KEY.CRON .. jobs[1].queue
 if cron_key then size(cron_key, 'zset') end
@@ -45,10 +47,18 @@ if cron_key and call('ZADD', cron_key, 'NX', digits(now), cron_run) == 0 then re
 local may_exist = count_all(names) > 0
 local now_text, seen, entries, bodies = digits(now), {}, {}, {}
 local reply = { now_text }
+
+-- A job whose body has expired while it runs lives on. A stock worker's mark may outlive the job, and tells nothing.
+local function is_taken(body_name, result_name, mark_name)
+  if call('EXISTS', body_name, result_name) > 0 then return true end
+  local token = call('MGET', mark_name)[1]
+  return token and token ~= '1'
+end
+
 for i, job in ipairs(jobs) do
   local event_id = ''
-  local name = names[2 * i - 1]
-  if not seen[name] and not (may_exist and call('EXISTS', name, names[2 * i]) > 0) then
+  local name = names[3 * i - 2]
+  if not seen[name] and not (may_exist and is_taken(name, names[3 * i - 1], names[3 * i])) then
     seen[name] = true
     local due = math.max(now, job.due_at, now + job.delay)
     local due_text = due == now and now_text or digits(due)

@@ -159,6 +159,23 @@ async def test_job_without_body_is_expired(store: AegisRedis, scripts: Scripts) 
     assert await kinds(store, "a") == ["enqueued"]
 
 
+async def test_id_of_a_running_job_is_taken_even_if_its_body_has_expired(store: AegisRedis, scripts: Scripts) -> None:
+    await enqueue(scripts, "a")
+    await claim(scripts)
+    await store.delete(keys.job("a"))
+    await enqueue(scripts, "a", "b")
+    assert await finish(scripts, ending("a")) == [1]
+    assert await kinds(store, "a") == ["enqueued", "started", "succeeded"]
+    assert await kinds(store, "b") == ["enqueued"]
+
+
+async def test_mark_that_a_stock_worker_left_does_not_take_the_id(store: AegisRedis, scripts: Scripts) -> None:
+    await store.set(keys.in_progress("a"), "1")
+    await store.zadd(keys.in_progress("b"), {"of another type": 1})
+    await enqueue(scripts, "a", "b")
+    assert await store.exists(keys.job("a"), keys.job("b")) == 2
+
+
 async def test_abort_of_arqs_client_ends_the_job_before_it_starts(store: AegisRedis, scripts: Scripts) -> None:
     await enqueue(scripts, "a")
     await store.zadd(keys.ABORT, {"a": 9e12})
