@@ -13,6 +13,7 @@ from bridge.codec import Failure, JobPayload, ResultPayload, decode_job, decode_
 from bridge.errors import JobNotFound, UndecodablePayload
 from bridge.events import ErrorSummary
 from bridge.scripts import Scripts
+from bridge.worker_registry import WorkerStatus, read_workers
 
 __all__ = ["Inspector", "JobResult", "JobStatus", "QueueStatus", "State"]
 
@@ -161,6 +162,10 @@ class Inspector:
     async def queues(self) -> list[QueueStatus]:
         """Every queue, in the order of the settings."""
         return [await self.queue(queue) for queue in self.catalog.queues.values()]
+
+    async def workers(self) -> list[WorkerStatus]:
+        """Every registered worker, by queue and id."""
+        return await read_workers(self.redis)
 
 
 def message(

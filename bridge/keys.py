@@ -35,6 +35,10 @@ __all__ = [
     "STATS_PREFIX",
     "STATS_TTL_MS",
     "WAKE_PREFIX",
+    "WORKERS",
+    "WORKER_LOST_MS",
+    "WORKER_PREFIX",
+    "WORKER_TTL_MS",
     "burst_health_check",
     "health_check",
     "in_progress",
@@ -45,7 +49,9 @@ __all__ = [
     "queue_name",
     "result",
     "retry",
+    "stats",
     "wake",
+    "worker",
 ]
 
 # arq's own, unchanged: stock producers and workers share them.
@@ -77,6 +83,10 @@ DEAD_PREFIX: Final = "aegis:dead:"
 """zset, pruned by age and number: job id -> failed at ms; and for each a string ``…:<id>``, TTL of 7 days."""
 STATS_PREFIX: Final = "aegis:stats:"
 """hash for each queue and minute, TTL of two hours: how many attempts ended how, waited and ran how long."""
+WORKERS: Final = "aegis:workers"
+"""zset, no TTL: worker id -> its latest heartbeat, ms. Living workers take silent ones off."""
+WORKER_PREFIX: Final = "aegis:worker:"
+"""hash, TTL of a day after the latest heartbeat: what a worker, named by its id, tells of itself."""
 
 LEASE_MS: Final = 10_000
 """How long a claimed job is safe from other workers unless its lease is renewed."""
@@ -84,6 +94,10 @@ DEAD_TTL_MS: Final = 7 * 24 * 3600 * 1000
 DEAD_MAX: Final = 10_000
 """Dead letters kept of one queue."""
 STATS_TTL_MS: Final = 2 * 3600 * 1000
+WORKER_LOST_MS: Final = 12_500
+"""A worker that is silent for longer, which is four heartbeats missed for certain, counts as lost."""
+WORKER_TTL_MS: Final = 24 * 3600 * 1000
+"""How long what is known of a silent worker waits for a living one to tell that it is lost."""
 
 
 def queue(name: str) -> str:
@@ -144,6 +158,16 @@ def wake(name: str) -> str:
     return WAKE_PREFIX + name
 
 
+def worker(worker_id: str) -> str:
+    """What is known of a worker."""
+    return WORKER_PREFIX + worker_id
+
+
+def stats(name: str, minute: int) -> str:
+    """The counters of a queue, by its short name, for a Unix time in whole minutes."""
+    return f"{STATS_PREFIX}{name}:{minute}"
+
+
 LUA_CONSTANTS: Final[dict[str, str | int]] = {
     "JOB": JOB_PREFIX,
     "IN_PROGRESS": IN_PROGRESS_PREFIX,
@@ -157,6 +181,8 @@ LUA_CONSTANTS: Final[dict[str, str | int]] = {
     "PROGRESS": PROGRESS_PREFIX,
     "DEAD": DEAD_PREFIX,
     "STATS": STATS_PREFIX,
+    "WORKERS": WORKERS,
+    "WORKER": WORKER_PREFIX,
     "DEAD_TTL_MS": DEAD_TTL_MS,
     "DEAD_MAX": DEAD_MAX,
     "STATS_TTL_MS": STATS_TTL_MS,

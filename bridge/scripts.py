@@ -15,9 +15,10 @@ from redis.asyncio import Redis
 from bridge import keys
 from bridge.events import EventData, encode_data
 
-__all__ = ["Claims", "Depth", "Ending", "NewEvent", "NewJob", "Scripts"]
+__all__ = ["Claims", "Depth", "Ending", "Heartbeat", "NewEvent", "NewJob", "Scripts"]
 
 IDS_EXAMINED: Final = 5000
+LOST_AT_A_TIME: Final = 20
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +97,27 @@ class Ending(NamedTuple):
     run_bucket: int | str
 
 
+class Heartbeat(NamedTuple):
+    """What a worker tells of itself; the order is that of ``heartbeat.lua``.
+
+    Attributes:
+        host, pid, queue, max_jobs: as in its events.
+        runner: ``BatchWorker`` or ``arq``.
+        running: attempts it runs now.
+        done, failed, retried: attempts that have ended so.
+    """
+
+    host: str
+    pid: int
+    queue: str
+    max_jobs: int
+    runner: str
+    running: int
+    done: int
+    failed: int
+    retried: int
+
+
 class Scripts:
     """The scripts, bound to a connection.
 
@@ -114,6 +136,7 @@ class Scripts:
         self._renew = redis.register_script(source("renew"))
         self._abort = redis.register_script(source("abort"))
         self._pause = redis.register_script(source("pause"))
+        self._heartbeat = redis.register_script(source("heartbeat"))
 
     async def enqueue(self, jobs: Sequence[NewJob]) -> tuple[int, list[str]]:
         """Stores each job whose id is free, with its event and a wake-up, all in one step.
@@ -200,6 +223,24 @@ class Scripts:
     async def pause(self, queue: str, *, is_paused: bool, note: bytes = b"{}") -> bool:
         """Pauses a queue or resumes it; whether that changed anything. ``note``: ``by``, a JSON object."""
         return bool(await self._pause(args=(self.events_max_len, queue, int(is_paused), note)))
+
+    async def heartbeat(self, worker: str, sign: Heartbeat, *, started_at_ms: int = 0) -> int:
+        """The worker is registered as alive, and some that have been silent for too long are registered no more.
+
+        Args:
+            worker: its id.
+            sign: what it tells.
+            started_at_ms: what its first heartbeat returned; 0 is now.
+
+        Returns:
+            when it started, by Redis' clock.
+        """
+        bounds = (keys.WORKER_LOST_MS, LOST_AT_A_TIME, keys.WORKER_TTL_MS)
+        return int(await self._heartbeat(args=(self.events_max_len, worker, 1, *bounds, started_at_ms, *sign)))
+
+    async def leave(self, worker: str) -> None:
+        """The worker is registered no more."""
+        await self._heartbeat(args=(self.events_max_len, worker, 0))
 
     async def depth(self, queue_key: str) -> Depth:
         """Counts the jobs of a queue by state."""

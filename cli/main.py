@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "queues": "cli.queues",
     "pause": "cli.queues",
     "resume": "cli.queues",
+    "workers": "cli.workers",
     "events": "cli.events",
     "health": "cli.health",
 }
