@@ -56,7 +56,7 @@ def print_queues(found: list[QueueStatus]) -> None:
                 queue.queued,
                 queue.in_progress,
                 queue.deferred,
-                briefly(queue.oldest_age_ms),
+                briefly(queue.oldest_age_ms) if queue.oldest_age_ms else None,
                 round(queue.recent.per_second, 2 if queue.recent.per_second < 10 else None),
                 None if queue.recent.failure_rate is None else f"{queue.recent.failure_rate:.1%}",
                 two(queue.recent.wait_p50_ms, queue.recent.wait_p95_ms),

@@ -1,3 +1,4 @@
+import asyncio
 from typing import Any
 
 import pytest
@@ -19,7 +20,8 @@ async def count(store: AegisRedis, minute: int, queue: str = "mail", **counts: i
 
 async def this_minute(store: AegisRedis) -> int:
     """With enough left of it for a test."""
-    seconds, _ = await store.time()
+    while (seconds := (await store.time())[0]) % 60 > 55:  # noqa: ASYNC110 - it is Redis' clock
+        await asyncio.sleep(0.1)
     return int(seconds) // 60
 
 
@@ -29,11 +31,10 @@ async def test_counters_of_the_last_minutes_are_added_up(store: AegisRedis) -> N
         await count(store, minute - back, job_succeeded=number, job_failed=number, job_retrying=3)
     await count(store, minute, queue="other", job_aborted=7)
     mail, other, nothing = await read_stats(store, ["mail", "other", "nothing"], minutes=2)
-    if minute == await this_minute(store):
-        assert (mail.succeeded, mail.failed, mail.aborted, mail.retried) == (111, 111, 0, 9)
-        assert (other.succeeded, other.aborted) == (0, 7)
-        assert nothing == summarize([], seconds=nothing.seconds)
-        assert 120 <= mail.seconds == other.seconds < 180
+    assert (mail.succeeded, mail.failed, mail.aborted, mail.retried) == (111, 111, 0, 9)
+    assert (other.succeeded, other.aborted) == (0, 7)
+    assert nothing == summarize([], seconds=nothing.seconds)
+    assert 120 <= mail.seconds == other.seconds < 180
 
 
 async def test_all_queues_are_read_in_one_pipeline_and_the_time_before(

@@ -49,7 +49,7 @@ def test_queues_show_their_jobs_and_whether_a_worker_is_there(in_process: InProc
 
     assert rows[0] == ["wait", "run"]
     assert rows[1][:8] == ["queue", "state", "queued", "running", "deferred", "oldest", "done/s", "failed"]
-    assert rows[2] == ["system", "worker", "offline", "0", "0", "0", "0ms", "0.0", "-", "-", "-"]
+    assert rows[2] == ["system", "worker", "offline", "0", "0", "0", "-", "0.0", "-", "-", "-"]
     assert rows[3][:5] == ["load_test", "ready", "1", "1", "1"]
     assert rows[4][:5] == ["media", "no", "tasks", "0", "0"]
     assert {name: queue["message"] for name, queue in queues.items()} == {
