@@ -12,7 +12,9 @@ from bridge.catalog import Catalog, Queue
 from bridge.codec import Failure, JobPayload, ResultPayload, decode_job, decode_result
 from bridge.errors import JobNotFound, UndecodablePayload
 from bridge.events import ErrorSummary
+from bridge.queue_stats import QueueStats, read_stats
 from bridge.scripts import Scripts
+from bridge.worker_registry import WorkerStatus, read_workers
 
 __all__ = ["Inspector", "JobResult", "JobStatus", "QueueStatus", "State"]
 
@@ -65,6 +67,7 @@ class QueueStatus(msgspec.Struct, frozen=True, kw_only=True):
         message: ``ready``, ``paused``, ``worker offline`` or ``no tasks defined``.
         oldest_age_ms: how long the oldest queued job has been due; 0 when none is.
         worker_health: what the latest worker wrote of itself, as arq writes it.
+        recent: what came of its jobs in the last five minutes, as far as `BatchWorker` ran them.
     """
 
     name: str
@@ -75,6 +78,7 @@ class QueueStatus(msgspec.Struct, frozen=True, kw_only=True):
     deferred: int
     oldest_age_ms: int
     worker_health: str | None
+    recent: QueueStats
 
 
 class Inspector:
@@ -144,7 +148,17 @@ class Inspector:
         return JobResult(task_id=job_id, status=state_of(payload), error=summary(payload.r))
 
     async def queue(self, queue: Queue) -> QueueStatus:
-        """A queue's depth and whether its workers are alive."""
+        """A queue's depth, whether its workers are alive, and what came of its latest jobs."""
+        (recent,) = await read_stats(self.redis, [queue.name])
+        return await self._status(queue, recent)
+
+    async def queues(self) -> list[QueueStatus]:
+        """Every queue, in the order of the settings."""
+        queues = list(self.catalog.queues.values())
+        stats = await read_stats(self.redis, [queue.name for queue in queues])
+        return [await self._status(queue, recent) for queue, recent in zip(queues, stats, strict=True)]
+
+    async def _status(self, queue: Queue, recent: QueueStats) -> QueueStatus:
         depth = await self.scripts.depth(queue.key)
         health, paused = await self.redis.mget(keys.health_check(queue.key), keys.paused(queue.name))
         return QueueStatus(
@@ -156,11 +170,12 @@ class Inspector:
             deferred=depth.deferred,
             oldest_age_ms=depth.oldest_age_ms,
             worker_health=health.decode(errors="replace") if health else None,
+            recent=recent,
         )
 
-    async def queues(self) -> list[QueueStatus]:
-        """Every queue, in the order of the settings."""
-        return [await self.queue(queue) for queue in self.catalog.queues.values()]
+    async def workers(self) -> list[WorkerStatus]:
+        """Every registered worker, by queue and id."""
+        return await read_workers(self.redis)
 
 
 def message(

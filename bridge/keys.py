@@ -37,6 +37,10 @@ __all__ = [
     "STATS_PREFIX",
     "STATS_TTL_MS",
     "WAKE_PREFIX",
+    "WORKERS",
+    "WORKER_LOST_MS",
+    "WORKER_PREFIX",
+    "WORKER_TTL_MS",
     "burst_health_check",
     "cron",
     "dead",
@@ -50,7 +54,9 @@ __all__ = [
     "queue_name",
     "result",
     "retry",
+    "stats",
     "wake",
+    "worker",
 ]
 
 # arq's own, unchanged: stock producers and workers share them.
@@ -84,6 +90,10 @@ STATS_PREFIX: Final = "aegis:stats:"
 """hash for each queue and minute, TTL of two hours: how many attempts ended how, waited and ran how long."""
 CRON_PREFIX: Final = "aegis:cron:"
 """zset for each queue, TTL of an hour: which runs of cron jobs have been enqueued -> when, ms."""
+WORKERS: Final = "aegis:workers"
+"""zset, no TTL: worker id -> its latest heartbeat, ms. Living workers take silent ones off."""
+WORKER_PREFIX: Final = "aegis:worker:"
+"""hash, TTL of a day after the latest heartbeat: what a worker, named by its id, tells of itself."""
 
 LEASE_MS: Final = 10_000
 """How long a claimed job is safe from other workers unless its lease is renewed."""
@@ -93,6 +103,10 @@ DEAD_MAX: Final = 10_000
 STATS_TTL_MS: Final = 2 * 3600 * 1000
 CRON_TTL_MS: Final = 3600 * 1000
 """How late a worker may come and still see that another one has enqueued a run."""
+WORKER_LOST_MS: Final = 12_500
+"""A worker that is silent for longer, which is four heartbeats missed for certain, counts as lost."""
+WORKER_TTL_MS: Final = 24 * 3600 * 1000
+"""How long what is known of a silent worker waits for a living one to tell that it is lost."""
 
 
 def queue(name: str) -> str:
@@ -168,6 +182,16 @@ def wake(name: str) -> str:
     return WAKE_PREFIX + name
 
 
+def worker(worker_id: str) -> str:
+    """What is known of a worker."""
+    return WORKER_PREFIX + worker_id
+
+
+def stats(name: str, minute: int) -> str:
+    """The counters of a queue, by its short name, for a Unix time in whole minutes."""
+    return f"{STATS_PREFIX}{name}:{minute}"
+
+
 LUA_CONSTANTS: Final[dict[str, str | int]] = {
     "JOB": JOB_PREFIX,
     "IN_PROGRESS": IN_PROGRESS_PREFIX,
@@ -182,6 +206,8 @@ LUA_CONSTANTS: Final[dict[str, str | int]] = {
     "DEAD": DEAD_PREFIX,
     "STATS": STATS_PREFIX,
     "CRON": CRON_PREFIX,
+    "WORKERS": WORKERS,
+    "WORKER": WORKER_PREFIX,
     "DEAD_TTL_MS": DEAD_TTL_MS,
     "DEAD_MAX": DEAD_MAX,
     "STATS_TTL_MS": STATS_TTL_MS,

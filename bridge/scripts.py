@@ -15,9 +15,10 @@ from redis.asyncio import Redis
 from bridge import keys
 from bridge.events import EventData, encode_data
 
-__all__ = ["Claims", "DeadJob", "Depth", "Ending", "NewEvent", "NewJob", "Scripts"]
+__all__ = ["Claims", "DeadJob", "Depth", "Ending", "Heartbeat", "NewEvent", "NewJob", "Scripts"]
 
 IDS_EXAMINED: Final = 5000
+LOST_AT_A_TIME: Final = 20
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,6 +114,27 @@ class DeadJob(NamedTuple):
     ending: bytes
 
 
+class Heartbeat(NamedTuple):
+    """What a worker tells of itself; the order is that of ``heartbeat.lua``.
+
+    Attributes:
+        host, pid, queue, max_jobs: as in its events.
+        runner: ``BatchWorker`` or ``arq``.
+        running: attempts it runs now.
+        done, failed, retried: attempts that have ended so.
+    """
+
+    host: str
+    pid: int
+    queue: str
+    max_jobs: int
+    runner: str
+    running: int
+    done: int
+    failed: int
+    retried: int
+
+
 class Scripts:
     """The scripts, bound to a connection.
 
@@ -133,6 +155,7 @@ class Scripts:
         self._pause = redis.register_script(source("pause"))
         self._requeue = redis.register_script(source("requeue"))
         self._purge = redis.register_script(source("purge"))
+        self._heartbeat = redis.register_script(source("heartbeat"))
 
     async def enqueue(self, jobs: Sequence[NewJob], *, cron_run: str = "") -> tuple[int, list[str]]:
         """Stores each job whose id is free, with its event and a wake-up, all in one step.
@@ -245,6 +268,24 @@ class Scripts:
             arguments += letter
         purged: list[int] = await self._purge(args=arguments)
         return purged
+
+    async def heartbeat(self, worker: str, sign: Heartbeat, *, started_at_ms: int = 0) -> int:
+        """The worker is registered as alive, and some that have been silent for too long are registered no more.
+
+        Args:
+            worker: its id.
+            sign: what it tells.
+            started_at_ms: what its first heartbeat returned; 0 is now.
+
+        Returns:
+            when it started, by Redis' clock.
+        """
+        bounds = (keys.WORKER_LOST_MS, LOST_AT_A_TIME, keys.WORKER_TTL_MS)
+        return int(await self._heartbeat(args=(self.events_max_len, worker, 1, *bounds, started_at_ms, *sign)))
+
+    async def leave(self, worker: str) -> None:
+        """The worker is registered no more."""
+        await self._heartbeat(args=(self.events_max_len, worker, 0))
 
     async def depth(self, queue_key: str) -> Depth:
         """Counts the jobs of a queue by state."""

@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "queues": "cli.queues",
     "pause": "cli.queues",
     "resume": "cli.queues",
+    "workers": "cli.workers",
     "events": "cli.events",
     "verify": "cli.verify",
     "health": "cli.health",

@@ -44,6 +44,8 @@ STATE_STYLES: Final = {
     "aborted": "magenta",
     "failed": "red",
     "lost": "red",
+    "running": "green",
+    "missing": "red",
 }
 """Style of a state, and of an event by the last part of its kind."""
 

@@ -7,7 +7,7 @@ import typer
 from bridge.inspector import QueueStatus
 from cli.context import open_backend, run
 from cli.options import Json
-from cli.printing import console, print_json, print_table, since
+from cli.printing import console, print_json, print_table
 
 __all__ = ["pause", "print_queues", "queues", "resume"]
 
@@ -15,7 +15,10 @@ QueueName = Annotated[str, typer.Argument(metavar="QUEUE", help="The queue.")]
 
 
 def queues(json: Json = False) -> None:
-    """Show each queue: whether its workers are there, and how many jobs it holds.
+    """Show each queue: whether its workers are there, how many jobs it holds, and what came of its latest ones.
+
+    Jobs done per second, failed ones, and how long jobs waited and ran (median and 95 %) are of the last five
+    minutes.
 
     **Example:** `aegis-tasks queues`
     """
@@ -32,11 +35,53 @@ async def read_queues() -> list[QueueStatus]:
 
 
 def print_queues(found: list[QueueStatus]) -> None:
-    """The queues as a table."""
+    """The queues as a table, at most 100 columns wide as long as no number is huge."""
     print_table(
-        ["queue", "state", "tasks", "queued", "running", "deferred", "oldest"],
-        [(q.name, q.message, len(q.tasks), q.queued, q.in_progress, q.deferred, since(q.oldest_age_ms)) for q in found],
+        [
+            "queue",
+            "state",
+            "queued",
+            "running",
+            "deferred",
+            "oldest",
+            "done/s",
+            "failed",
+            "wait\np50/p95",
+            "run\np50/p95",
+        ],
+        [
+            (
+                queue.name,
+                queue.message.removesuffix(" defined"),
+                queue.queued,
+                queue.in_progress,
+                queue.deferred,
+                briefly(queue.oldest_age_ms) if queue.oldest_age_ms else None,
+                round(queue.recent.per_second, 2 if queue.recent.per_second < 10 else None),
+                None if queue.recent.failure_rate is None else f"{queue.recent.failure_rate:.1%}",
+                two(queue.recent.wait_p50_ms, queue.recent.wait_p95_ms),
+                two(queue.recent.run_p50_ms, queue.recent.run_p95_ms),
+            )
+            for queue in found
+        ],
     )
+
+
+def two(median_ms: int | None, p95_ms: int | None) -> str | None:
+    return None if median_ms is None or p95_ms is None else f"{briefly(median_ms)}/{briefly(p95_ms)}"
+
+
+def briefly(milliseconds: int) -> str:
+    """A length of time in at most five characters: ``870ms``, ``1.2s``, ``45s``, ``12m``, ``30h``, ``40d``."""
+    if milliseconds < 1000:
+        return f"{milliseconds}ms"
+    seconds = milliseconds / 1000
+    if seconds < 9.95:
+        return f"{seconds:.1f}s"
+    for unit, length_s, limit in (("s", 1, 60), ("m", 60, 60), ("h", 3600, 48)):
+        if seconds < length_s * limit:
+            return f"{int(seconds / length_s)}{unit}"
+    return f"{int(seconds / 86400)}d"
 
 
 def pause(queue: QueueName, json: Json = False) -> None:

@@ -24,8 +24,8 @@ from bridge.settings import Settings, read_settings
 from cli.context import open_backend, run
 from cli.gateway import Host, Insecure, Port, choose_address
 from cli.log import configure_logging
-from cli.printing import console, error_console, this_command
-from cli.supervisor import Service, Supervisor
+from cli.printing import console, this_command
+from cli.supervisor import Service, Supervisor, tell_ended
 from workers.run import make_worker, run_workers
 
 __all__ = ["serve"]
@@ -106,15 +106,6 @@ def make_services(
     for queue in catalog.queues.values():
         if queue.has_work:
             yield Service(f"worker {queue.name}", [*own, "worker", queue.name], logs / f"worker-{queue.name}.log")
-
-
-def tell_ended(service: Service, exit_code: int, pause_s: float) -> None:
-    error_console.print(
-        f"{service.name} ended with code {exit_code}; it starts again in {pause_s:g} s, see {service.log}",
-        style="yellow",
-        markup=False,
-        soft_wrap=True,
-    )
 
 
 def stop_on_signals() -> asyncio.Event:

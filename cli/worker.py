@@ -14,8 +14,10 @@ from bridge.catalog import Catalog, Queue, load_catalog
 from bridge.errors import ConfigurationError, StoreUnreachable
 from bridge.settings import Settings, read_settings
 from cli.context import open_backend, run
+from cli.exit_codes import ExitCode
 from cli.log import configure_logging
-from workers.run import make_worker, run_workers
+from cli.supervisor import Service, Supervisor, tell_ended
+from workers.run import make_worker, run_workers, stop_signals
 
 __all__ = ["worker"]
 
@@ -34,20 +36,42 @@ def worker(
             metavar="FOLDER", exists=True, file_okay=False, help="Start again when Python files in it change."
         ),
     ] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, help="So many processes, each of which runs jobs of all these queues.")
+    ] = 1,
 ) -> None:
-    """Run the jobs of queues until Ctrl-C, all in one process.
+    """Run the jobs of queues until Ctrl-C, all in one process or in several equal ones.
 
-    **Examples:** `aegis-tasks worker`, `aegis-tasks worker load_test --watch workers/`
+    **Examples:** `aegis-tasks worker`, `aegis-tasks worker load_test --processes 4`
     """
     names = queues or []
+    command = [sys.executable, "-m", "cli", "worker", *names, *(["--burst"] if burst else [])]
     if watch is not None:
-        command = [sys.executable, "-m", "cli", "worker", *names, *(["--burst"] if burst else [])]
+        command += ["--processes", str(processes)]
         # Only Python files: the data folder may be in there too, and every job changes that.
         only_python = watchfiles.PythonFilter()
         watchfiles.run_process(watch, target=shlex.join(command), target_type="command", watch_filter=only_python)
         return
     configure_logging()
-    run(work(names, is_burst=burst))
+    if processes == 1:
+        run(work(names, is_burst=burst))
+    else:
+        raise typer.Exit(run(work_in_processes(names, command, processes, is_burst=burst)))
+
+
+async def work_in_processes(names: list[str], command: list[str], processes: int, *, is_burst: bool) -> int:
+    """The exit code: of a burst the worst one of its processes, a signal's number above 128 as in a shell."""
+    settings = read_settings()
+    for queue in choose(load_catalog(settings.queues), names):
+        make_worker(queue)  # what is wrong is told once, and not by each process again and again
+    await until_connected(settings)
+    services = [Service(f"worker process {number + 1}", command) for number in range(processes)]
+    with stop_signals() as stop:
+        await Supervisor(services, tell_ended, restarts=not is_burst, stop_timeout_s=None).run(stop)
+    if stop.is_set():
+        return ExitCode.DONE
+    codes = [service.process.returncode or 0 for service in services if service.process]
+    return max(code if code >= 0 else 128 - code for code in codes)
 
 
 async def work(names: list[str], *, is_burst: bool) -> None:

@@ -2,18 +2,16 @@
 
 The loop is poll -> claim -> execute -> finish. One script claims as many due jobs as there are free
 places (`bridge/lua/claim.lua`), each job runs as its own asyncio task (`workers.execution`), and
-whatever has ended goes to `bridge/lua/finish.lua` together (`workers.finish_buffer`). Leases are
-renewed from a thread (`workers.lease`), an idle worker waits on a blocking read (`workers.bell`).
+whatever has ended goes to `bridge/lua/finish.lua` together (`workers.finish_buffer`). A thread
+(`workers.duties`) renews leases (`workers.lease`) and tells that the worker lives (`workers.heartbeat`),
+an idle worker waits on a blocking read (`workers.bell`).
 """
 
 import asyncio
 import contextlib
 import logging
-import os
-import secrets
 import signal
-import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from time import time
 from typing import Any, Final, cast
@@ -27,14 +25,15 @@ from bridge import keys
 from bridge.aegis_redis import AegisRedis
 from bridge.broker import STORE_AWAY, is_away, open_at, same_place
 from bridge.codec import job_deserializer, job_serializer
-from bridge.events import WorkerStarted, WorkerStopped
-from bridge.scripts import Claims, Ending, NewEvent, Scripts
+from bridge.scripts import Claims, Ending, Scripts
 from workers.backoff import Backoff
 from workers.bell import Bell
 from workers.claim import FIELDS, Run, runs_of
 from workers.deadlines import Deadlines
+from workers.duties import DutyThread
 from workers.execution import Execution
 from workers.finish_buffer import FinishBuffer
+from workers.heartbeat import Heart, new_worker_id
 from workers.lease import LeaseKeeper
 from workers.orders import Abort, Orders
 from workers.outcome import Aborted, Failed, Outcome, Recorder, Retrying, Succeeded
@@ -78,7 +77,7 @@ class BatchWorker(Worker):
         super().__init__(functions, **options)
         self.events_max_len = events_max_len
         self.queue = keys.queue_name(self.queue_name)
-        self.worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+        self.worker_id = new_worker_id()
         self.leases: dict[str, Run] = {}
         self.running: set[Run] = set()
         self._clock_offset_ms = 0.0
@@ -100,13 +99,13 @@ class BatchWorker(Worker):
         if self.on_startup:
             await self.on_startup(self.ctx)
         self._open()
-        await self._report(WorkerStarted)
+        await self._tell(self._heart.do)
         await self._tick()  # cron jobs of the start come before a burst looks whether there is work
         loops = [
             asyncio.create_task(loop)
             for loop in (self._bell_loop(), self._orders.listen(), self._buffer.run(), self._tick_forever())
         ]
-        self._keeper.start()
+        self._duties.start()
         claiming = asyncio.create_task(self._claim_forever())
         try:
             done, _ = await asyncio.wait([claiming, *loops], return_when=asyncio.FIRST_COMPLETED)
@@ -160,12 +159,12 @@ class BatchWorker(Worker):
             clock_s=self._deadlines.loop.time,
             watch=self._deadlines.watch,
         )
-        self._keeper = LeaseKeeper(
-            self.pool,
-            queue_key=self.queue_name,
-            leases=self.leases,
-            lost=self._lost,
-            events_max_len=self.events_max_len,
+        self._heart = Heart(
+            self.worker_id, queue=self.queue, max_jobs=self.max_jobs, runner="BatchWorker", counts=self._counts
+        )
+        leases = LeaseKeeper(queue_key=self.queue_name, leases=self.leases, lost=self._lost)
+        self._duties = DutyThread(
+            self.pool, [leases, self._heart], name=f"duties of {self.queue}", events_max_len=self.events_max_len
         )
         most_tries = {name: f.max_tries for name, f in self.functions.items() if f.max_tries is not None}
         self._most_tries = msgspec.json.encode({**most_tries, "": self.max_tries})
@@ -181,8 +180,8 @@ class BatchWorker(Worker):
         await asyncio.wait({asyncio.ensure_future(self._buffer.drained())}, timeout=WRITE_LAST_S)
         if self._hooks:
             await asyncio.wait(self._hooks)
-        await self._report(WorkerStopped)
-        await self._keeper.stop()
+        await self._duties.stop()
+        await self._tell(self._heart.stop)
         self._deadlines.close()
         while pending := {task for task in loops if not task.done()}:
             for task in pending:
@@ -497,10 +496,11 @@ class BatchWorker(Worker):
                 run.stop("abort")
                 await self.pool.zrem(keys.ABORT, job_id)
 
-    async def _report(self, kind: type[WorkerStarted] | type[WorkerStopped]) -> None:
-        data = kind(host=socket.gethostname(), pid=os.getpid(), queue=self.queue, max_jobs=self.max_jobs)
-        event = NewEvent(data=data, queue=self.queue, worker=self.worker_id)
+    def _counts(self) -> tuple[int, int, int, int]:
+        return len(self.running), self.jobs_complete, self.jobs_failed, self.jobs_retried
+
+    async def _tell(self, tell: Callable[[Scripts], Awaitable[None]]) -> None:
         try:
-            await self._scripts.report([event])
+            await tell(self._scripts)
         except Exception as error:
-            logger.warning("the event that this worker came or went cannot be written: %s", error)
+            logger.warning("that this worker came or went cannot be written: %s", error)

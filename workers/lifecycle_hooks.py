@@ -11,9 +11,6 @@ No hook of ours stops a worker, as an exception in a hook would: it is logged an
 import asyncio
 import functools
 import logging
-import os
-import secrets
-import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from time import time
@@ -36,10 +33,10 @@ from bridge.events import (
     JobRetrying,
     JobStarted,
     JobSucceeded,
-    WorkerStarted,
-    WorkerStopped,
 )
 from bridge.scripts import NewEvent, Scripts
+from workers.duties import repeat
+from workers.heartbeat import Heart, new_worker_id
 from workers.retry import RetryLater, has_expired
 
 __all__ = ["Reporter", "observe"]
@@ -84,19 +81,33 @@ class Reporter:
         self.scripts = scripts
         self.queue_key = queue_key
         self.queue = keys.queue_name(queue_key)
-        self.max_jobs = max_jobs
-        self.worker_id = f"{socket.gethostname()}:{os.getpid()}:{STOCK_WORKER_MARK}{secrets.token_hex(3)}"
+        self.worker_id = new_worker_id(STOCK_WORKER_MARK)
+        self.running = self.done = self.failed = self.retried = 0
+        self._heart = Heart(self.worker_id, queue=self.queue, max_jobs=max_jobs, runner="arq", counts=self._counts)
+        self._stopping: asyncio.Future[None] | None = None
+        self._beating: asyncio.Task[None] | None = None
 
     async def worker_started(self) -> None:
-        """The worker is there."""
-        await self._report(WorkerStarted(**self._worker()))
+        """The worker is registered, and tells that it lives while the task that calls this one goes on."""
+        self._stopping = asyncio.get_running_loop().create_future()
+        self._beating = asyncio.create_task(repeat(self._heart, self.scripts, self._stopping))
+        if main := asyncio.current_task():  # a worker whose loop has ended must not look alive
+            main.add_done_callback(lambda _: self._stop_beating())
+        await self._heart.do(self.scripts)
 
     async def worker_stopped(self) -> None:
-        """The worker is going."""
-        await self._report(WorkerStopped(**self._worker()))
+        """The worker is registered no more."""
+        self._stop_beating()
+        if self._beating:
+            await self._beating
+        await self._heart.stop(self.scripts)
 
-    def _worker(self) -> dict[str, Any]:
-        return {"host": socket.gethostname(), "pid": os.getpid(), "queue": self.queue, "max_jobs": self.max_jobs}
+    def _stop_beating(self) -> None:
+        if self._stopping and not self._stopping.done():
+            self._stopping.set_result(None)
+
+    def _counts(self) -> tuple[int, int, int, int]:
+        return self.running, self.done, self.failed, self.retried
 
     async def job_started(self, ctx: Context, run: Run) -> None:
         """The worker runs this attempt."""
@@ -106,18 +117,25 @@ class Reporter:
     async def job_ended(self, ctx: Context, run: Run) -> None:
         """arq has recorded the end of this attempt: tell which end it was."""
         score = await ctx["redis"].zscore(self.queue_key, ctx["job_id"])
-        await self._report(outcome(run, ctx["job_id"], due_at_ms=None if score is None else int(score)), ctx, run)
+        data = outcome(run, ctx["job_id"], due_at_ms=None if score is None else int(score))
+        if isinstance(data, JobSucceeded):
+            self.done += 1
+        elif isinstance(data, JobRetrying):
+            self.retried += 1
+        else:
+            self.failed += 1
+        await self._report(data, ctx, run)
 
-    async def _report(self, data: EventData, ctx: Context | None = None, run: Run | None = None) -> None:
+    async def _report(self, data: EventData, ctx: Context, run: Run) -> None:
         await self.scripts.report(
             [
                 NewEvent(
                     data=data,
                     queue=self.queue,
                     worker=self.worker_id,
-                    job_id=ctx["job_id"] if ctx else "",
-                    attempt=ctx["job_try"] if ctx else 0,
-                    task=run.task if run else "",
+                    job_id=ctx["job_id"],
+                    attempt=ctx["job_try"],
+                    task=run.task,
                 )
             ]
         )
@@ -168,9 +186,11 @@ def observe(function: Function, *, default_timeout_s: float | None) -> Function:
         queued_ms = max(0, round(time() * 1000) - max(ctx["score"], to_unix_ms(ctx["enqueue_time"])))
         run = ctx[RUN] = Run(function.name, queued_ms)
         timeout = asyncio.timeout(timeout_s)
+        reporter: Reporter | None = ctx.get(REPORTER)
         try:
-            if REPORTER in ctx:
-                await quietly(ctx[REPORTER].job_started)(ctx, run)
+            if reporter:
+                reporter.running += 1
+                await quietly(reporter.job_started)(ctx, run)
             async with timeout:
                 result = await function.coroutine(ctx, *args, **kwargs)
             run.result = encode_value(result)
@@ -178,6 +198,9 @@ def observe(function: Function, *, default_timeout_s: float | None) -> Function:
             run.error = error
             run.timed_out = timeout.expired()
             raise
+        finally:
+            if reporter:
+                reporter.running -= 1
         return result
 
     return Function(

@@ -11,6 +11,7 @@ from bridge.codec import describe_exception, encode_value, job_serializer
 from bridge.errors import ResultNotEncodable
 from bridge.events import RESULT_LIMIT_BYTES, ErrorSummary
 from bridge.scripts import Ending
+from bridge.time_buckets import bucket
 from workers.claim import Run
 
 __all__ = ["Aborted", "Failed", "Outcome", "Recorder", "Retrying", "Succeeded"]
@@ -234,14 +235,3 @@ class Recorder:
 
     def _dead_letter(self, run: Run, reason: FailureReason, encoded: bytes) -> bytes:
         return self._json_result(run, False, b'%b,"reason":"%b"}' % (encoded[:-1], reason.encode()))
-
-
-def bucket(milliseconds: int) -> int:
-    """The histogram bucket of a time: exact below 4 ms, then four to each doubling.
-
-    The bounds of bucket ``b >= 4`` are ``(4 + b % 4) * 2 ** (b // 4 - 1)`` and that of ``b + 1``.
-    """
-    if milliseconds < 4:
-        return max(milliseconds, 0)
-    exponent = milliseconds.bit_length() - 3
-    return (exponent + 1) * 4 + ((milliseconds >> exponent) & 3)

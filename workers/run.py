@@ -15,7 +15,7 @@ from bridge.errors import ConfigurationError
 from workers.batch_worker import BatchWorker
 from workers.worker_settings import adopt
 
-__all__ = ["make_worker", "run_workers"]
+__all__ = ["make_worker", "run_workers", "stop_signals"]
 
 
 def make_worker(

@@ -6,7 +6,9 @@ import pytest
 from redis import Redis
 
 from bridge import keys
+from bridge.time_buckets import bucket
 from cli.main import COMMANDS
+from cli.queues import briefly
 from tests.cli.conftest import InProcess
 from tests.cli.processes import Commands
 
@@ -45,10 +47,11 @@ def test_queues_show_their_jobs_and_whether_a_worker_is_there(in_process: InProc
     rows = [line.split() for line in in_process("queues").stdout.splitlines()]
     queues = {queue["name"]: queue for queue in json.loads(in_process("queues", "--json").stdout)}
 
-    assert rows[0] == ["queue", "state", "tasks", "queued", "running", "deferred", "oldest"]
-    assert rows[1][:7] == ["system", "worker", "offline", "2", "0", "0", "0"]
-    assert rows[2][:6] == ["load_test", "ready", "6", "1", "1", "1"]
-    assert rows[3][:5] == ["media", "no", "tasks", "defined", "0"]
+    assert rows[0] == ["wait", "run"]
+    assert rows[1][:8] == ["queue", "state", "queued", "running", "deferred", "oldest", "done/s", "failed"]
+    assert rows[2] == ["system", "worker", "offline", "0", "0", "0", "-", "0.0", "-", "-", "-"]
+    assert rows[3][:5] == ["load_test", "ready", "1", "1", "1"]
+    assert rows[4][:5] == ["media", "no", "tasks", "0", "0"]
     assert {name: queue["message"] for name, queue in queues.items()} == {
         "system": "worker offline",
         "load_test": "ready",
@@ -56,6 +59,39 @@ def test_queues_show_their_jobs_and_whether_a_worker_is_there(in_process: InProc
     }
     load_test = queues["load_test"]
     assert (load_test["queued"], load_test["in_progress"], load_test["deferred"]) == (1, 1, 1)
+
+
+def test_queues_show_what_came_of_their_latest_jobs_within_100_columns(
+    in_process: InProcess, sync_redis: Redis
+) -> None:
+    seconds, _ = sync_redis.time()  # type: ignore[misc]
+    for minute in (seconds // 60, seconds // 60 - 1):
+        fields = {"job.succeeded": 59_999, "job.failed": 15_000, f"wait:{bucket(870)}": 1, f"run:{bucket(75_000)}": 1}
+        sync_redis.hset(keys.stats("load_test", minute), mapping=fields)
+        sync_redis.expire(keys.stats("load_test", minute), 60)
+
+    lines = in_process("queues").stdout.splitlines()
+    queues = {queue["name"]: queue for queue in json.loads(in_process("queues", "--json").stdout)}
+
+    *_, done, failed, wait, run = lines[3].split()
+    assert 410 < int(done) <= 500
+    assert failed == "20.0%"
+    assert wait == "800ms/864ms"
+    assert run == "1m/1m"
+    assert max(len(line.rstrip()) for line in lines) <= 100
+    assert queues["load_test"]["recent"]["failed"] == 30_000
+    assert queues["system"]["recent"]["run_p95_ms"] is None
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "told"),
+    [
+        (0, "0ms"), (999, "999ms"), (1000, "1.0s"), (9949, "9.9s"), (9950, "9s"), (59_999, "59s"), (60_000, "1m"),
+        (3_599_999, "59m"), (47 * 3_600_000, "47h"), (48 * 3_600_000, "2d"),
+    ],
+)  # fmt: skip
+def test_times_in_the_table_are_short(milliseconds: int, told: str) -> None:
+    assert briefly(milliseconds) == told
 
 
 def test_health_is_1_while_a_queue_with_tasks_has_no_worker(in_process: InProcess, sync_redis: Redis) -> None:

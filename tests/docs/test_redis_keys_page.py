@@ -45,7 +45,7 @@ def test_table_has_what_every_key_function_makes() -> None:
     dead = keys.DEAD_PREFIX + "<queue>"
     made |= {queue, keys.health_check(queue), keys.wake("<queue>"), keys.ABORT, keys.EVENTS, dead, f"{dead}:<id>"}
     made |= {f"{keys.STATS_PREFIX}<queue>:<minute>", f"{keys.PAUSED_PREFIX}<queue>", f"{keys.PROGRESS_PREFIX}<id>"}
-    made |= {f"{keys.ORDERS_PREFIX}<worker>", keys.cron("<queue>")}
+    made |= {f"{keys.ORDERS_PREFIX}<worker>", keys.cron("<queue>"), keys.WORKERS, keys.worker("<worker>")}
     assert made == set(ROWS)
 
 
@@ -67,7 +67,9 @@ async def test_redis_holds_only_keys_of_the_table(redis: AegisRedis, catalog: Ca
         await redis.zadd(keys.ABORT, {"another": 1})
         held = {key.decode(): await redis.type(key) async for key in redis.scan_iter()}
         expiring = {key for key in held if await redis.pttl(key) >= 0}
-    patterns = {name: re.compile(re.sub(r"<\w+>", r"[^:]+", re.escape(name))) for name in ROWS}
+    patterns = {
+        name: re.compile(re.sub(r"<\w+>", r"[^:]+", re.escape(name).replace("<worker>", ".+"))) for name in ROWS
+    }
     found = {key: next((n for n, p in patterns.items() if p.fullmatch(key)), "") for key in held}
     # A token is there only until an idle worker takes it; nothing here writes the others.
     fleeting = {keys.wake("<queue>"), f"{keys.PAUSED_PREFIX}<queue>", f"{keys.PROGRESS_PREFIX}<id>"}

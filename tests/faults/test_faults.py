@@ -13,7 +13,7 @@ from bridge import keys
 from bridge.aegis_redis import AegisRedis
 from bridge.broker import open_redis
 from bridge.event_stream import EventStream
-from bridge.events import Event, JobFailed, JobRetrying
+from bridge.events import Event, JobFailed, JobRetrying, WorkerLost
 from bridge.settings import Settings
 from tests.cli.processes import Commands, ValkeyChild
 from tests.faults.chaos import run_chaos
@@ -72,6 +72,25 @@ async def test_job_of_a_killed_worker_starts_elsewhere_once_its_lease_is_over(
     assert isinstance(data, JobRetrying)
     assert data.reason == "stalled"
     assert (first_start.attempt, second_start.attempt) == (1, 2)
+
+
+async def test_killed_worker_is_told_as_lost_by_one_of_another_queue(client: AegisRedis, commands: Commands) -> None:
+    commands.environ["AEGIS_QUEUES"] = "tests.faults.chaos_queue,workers.queues.system"
+    killed = commands.start("worker", "chaos")
+    commands.start("worker", "system")
+    commands.start("worker", "system")
+    async with asyncio.timeout(60):
+        while await client.zcard(keys.WORKERS) < 3:  # noqa: ASYNC110 - it is in Redis
+            await asyncio.sleep(0.02)
+    killed.process.kill()
+    async with asyncio.timeout(60):
+        while await client.zcard(keys.WORKERS) > 2:  # noqa: ASYNC110 - it is in Redis
+            await asyncio.sleep(0.02)
+    lost = [event for event in await EventStream(client).history() if event.kind == "worker.lost"]
+    assert [event.queue for event in lost] == ["chaos"]
+    data = lost[0].read_data()
+    assert isinstance(data, WorkerLost)
+    assert data.pid == killed.process.pid
 
 
 async def test_job_that_kills_every_worker_ends_as_failed(

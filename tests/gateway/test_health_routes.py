@@ -1,6 +1,7 @@
 """``/health``, ``/health/ready`` and ``/health/detailed``, as they are and under ``/api/v1``."""
 
 import platform
+from typing import Any
 
 import httpx
 import pytest
@@ -35,6 +36,10 @@ async def test_detailed_health_counts_the_jobs_of_each_queue(
         await gateway.post(ENQUEUE, json={"task_name": "io_simulation_task", **request})
     await redis.set(keys.in_progress("a"), b"1", px=60_000)
     await redis.set(keys.health_check("arq:queue:load_test"), "j_complete=0", ex=60)
+    seconds, _ = await redis.time()
+    counting: Any = redis.hincrby(keys.stats("load_test", seconds // 60), "job.failed", 3)
+    await counting
+    await redis.expire(keys.stats("load_test", seconds // 60), 60)
 
     answer = await gateway.get(f"{prefix}/health/detailed")
 
@@ -58,6 +63,8 @@ async def test_detailed_health_counts_the_jobs_of_each_queue(
     load_test = queues["load_test"]
     assert (load_test["queued"], load_test["in_progress"], load_test["deferred"]) == (1, 1, 1)
     assert load_test["worker_health"] == "j_complete=0"
+    assert (load_test["recent"]["failed"], load_test["recent"]["failure_rate"]) == (3, 1.0)
+    assert (queues["system"]["recent"]["failed"], queues["system"]["recent"]["failure_rate"]) == (0, None)
     assert load_test["tasks"][0] == "cpu_intensive_task"
 
 

@@ -9,14 +9,18 @@ from typing import Any
 
 import pytest
 from arq import Retry, func
+from redis import Redis as SyncRedis
 
 from bridge import keys
 from bridge.aegis_redis import AegisRedis
 from bridge.codec import decode_result
 from bridge.event_stream import EventStream
 from bridge.events import Event, JobAborted, JobFailed, JobRetrying, JobSucceeded
+from bridge.settings import Settings
+from bridge.worker_registry import read_workers
 from workers import lease
 from workers.batch_worker import BatchWorker
+from workers.heartbeat import Heart
 from workers.retry import RetryLater
 
 Context = dict[Any, Any]
@@ -216,7 +220,7 @@ async def test_id_that_is_no_text_holds_up_no_other_job(redis: AegisRedis) -> No
 
 
 async def test_idle_worker_sends_at_most_two_commands_a_second(redis: AegisRedis) -> None:
-    observed_s, commands = 6.0, []
+    observed_s, commands = 10.0, []  # whole periods of all that an idle worker does
     async with redis.monitor() as monitor, running(make(redis, double, health_check_interval=5)):
         blocked = 0
         while blocked < 2:  # its start is over
@@ -330,6 +334,65 @@ async def test_outcome_of_a_stolen_job_is_refused(redis: AegisRedis) -> None:
         gate.open.set()  # before the next renewal
     assert not await redis.exists(keys.result("job"))
     assert await kinds(redis) == ["enqueued", "started"]
+
+
+# --- heartbeats --------------------------------------------------------------------------------------
+
+
+async def worker_kinds(redis: AegisRedis) -> list[str]:
+    return [e.kind for e in await EventStream(redis).history() if e.kind.startswith("worker.")]
+
+
+async def test_worker_is_registered_with_its_counts_while_it_runs(
+    redis: AegisRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Heart, "every_s", 0.02)
+    gate = Gate()
+
+    async def is_counted() -> bool:
+        return [(w.queue, w.runner, w.max_jobs, w.running, w.done, w.failed) for w in await read_workers(redis)] == [
+            ("lab", "BatchWorker", 3, 1, 1, 1)
+        ]
+
+    async with running(make(redis, func(gate.task, name="wait"), double, fail, max_jobs=3)) as worker:
+        await enqueue(redis, "wait")
+        await enqueue(redis, "double", 1, job_id="other")
+        await enqueue(redis, "fail", job_id="third")
+        await until(is_counted)
+        (registered,) = await read_workers(redis)
+        assert (registered.id, registered.state) == (worker.worker_id, "running")
+    assert await read_workers(redis) == []
+    assert await worker_kinds(redis) == ["worker.started", "worker.stopped"]
+
+
+async def test_worker_that_was_taken_for_lost_is_registered_again(
+    redis: AegisRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Heart, "every_s", 0.02)
+    async with running(make(redis, double)):
+        await until(lambda: redis.zcard(keys.WORKERS))
+        await redis.delete(keys.WORKERS)
+        await until(lambda: redis.zcard(keys.WORKERS))
+    assert await worker_kinds(redis) == ["worker.started", "worker.started", "worker.stopped"]
+
+
+async def test_worker_lives_while_a_task_blocks_its_event_loop(
+    redis: AegisRedis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Heart, "every_s", 0.02)
+    beats = []
+
+    async def block(ctx: Context) -> None:
+        with SyncRedis.from_url(settings.redis_url) as other:
+            for _ in range(2):
+                beats.append(latest := other.zrange(keys.WORKERS, 0, -1, withscores=True))
+                deadline_s = time.monotonic() + 10
+                while other.zrange(keys.WORKERS, 0, -1, withscores=True) == latest and time.monotonic() < deadline_s:
+                    time.sleep(0.01)  # noqa: ASYNC251 - the point
+
+    await enqueue(redis, "block")
+    await make(redis, func(block, name="block"), burst=True).async_run()
+    assert beats[0] != beats[1]
 
 
 # --- stopping ----------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ from bridge.event_stream import EventStream
 from bridge.events import Event, JobAborted, JobFailed, JobRetrying, JobStarted, JobSucceeded, WorkerStarted
 from bridge.replay import is_stock
 from bridge.settings import Settings
+from bridge.worker_registry import read_workers
+from workers.heartbeat import Heart
 from workers.worker_settings import queue
 
 Context = dict[str, Any]
@@ -230,6 +232,37 @@ async def test_worker_tells_that_it_came_and_went(settings: Settings, redis: Aeg
     assert first.worker == last.worker
 
 
+async def test_worker_is_registered_with_its_counts_while_it_runs(
+    settings: Settings, redis: AegisRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Heart, "every_s", 0.02)
+    for name in ("hang", "fail", "retry_once", "double"):
+        await redis.enqueue_job(name, *([1] if name == "double" else []), _queue_name=QUEUE)
+    worker = make(settings, redis, burst=False, max_jobs=7)
+
+    async def is_counted() -> bool:
+        registered = await read_workers(redis)
+        return [(w.queue, w.runner, w.max_jobs, w.running, w.done, w.failed, w.retried) for w in registered] == [
+            ("lab", "arq", 7, 1, 2, 1, 1)
+        ]
+
+    async with running(worker):
+        await until(is_counted)
+    assert await read_workers(redis) == []
+
+
+async def test_worker_whose_loop_has_ended_does_not_look_alive(
+    settings: Settings, redis: AegisRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Heart, "every_s", 0.02)
+    worker = make(settings, redis)
+    await worker.async_run()  # and is not closed, as after a crash
+    await worker.ctx["aegis_reporter"]._beating
+    assert len(await read_workers(redis)) == 1
+    await worker.close()
+    assert await read_workers(redis) == []
+
+
 async def test_hook_that_cannot_write_does_not_stop_the_worker(
     settings: Settings, redis: AegisRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -295,6 +328,8 @@ async def test_log_lines_carry_no_arguments_and_no_results(
 async def test_finished_jobs_leave_only_the_stream_behind(settings: Settings, redis: AegisRedis) -> None:
     for number, name in enumerate(["double", "fail", "retry_once", "return_handle", "double_unkept", "hang_briefly"]):
         await redis.enqueue_job(name, *([1] if "double" in name else []), _queue_name=QUEUE, _job_id=str(number))
-    await make(settings, redis).async_run()
+    worker = make(settings, redis)
+    await worker.async_run()
+    await worker.close()
     lasting = [key async for key in redis.scan_iter() if await redis.pttl(key) < 0]
     assert lasting == [keys.EVENTS.encode()]
