@@ -79,7 +79,7 @@ def test_seeds_curl_lines_work_letter_for_letter(serving: Serving) -> None:
     result = f"curl http://localhost:8000/api/v1/tasks/result/{task_id}"
     wait_until(lambda: shell(result)["status"] == "succeeded", what="the job")
     assert shell(result)["result"]
-    assert shell("curl http://localhost:8000/api/v1/tasks/")["total_count"] == 7
+    assert shell("curl http://localhost:8000/api/v1/tasks/")["total_count"] == 8
     assert shell(f"curl http://localhost:8000/api/v1/tasks/status/{task_id}")["status"] == "succeeded"
 
 
