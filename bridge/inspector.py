@@ -26,7 +26,8 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         attempt: the latest attempt, 0 before the first.
         result_available: whether its result can be read.
-        progress: the latest progress it reported, if any.
+        progress: while it runs, what this attempt reported last: ``current``, and ``total`` and ``message`` if it
+            told them.
         event_id: the newest event of the stream at this moment: following from here misses nothing.
     """
 
@@ -106,11 +107,12 @@ class Inspector:
             pipe.get(keys.job(job_id))
             pipe.exists(keys.in_progress(job_id))
             pipe.get(keys.retry(job_id))
+            pipe.get(keys.progress(job_id))
             pipe.xrevrange(keys.EVENTS, count=1)
             pipe.time()
             for queue in queues:
                 pipe.zscore(queue.key, job_id)
-            raw_result, raw_job, running, tries, newest, time, *scores = await pipe.execute()
+            raw_result, raw_job, running, tries, raw_progress, newest, time, *scores = await pipe.execute()
         event_id = newest[0][0].decode() if newest else "0-0"
         if raw_result is not None:
             return finished(job_id, decode_result(raw_result, accept_pickle=self.accept_pickle), event_id)
@@ -121,7 +123,16 @@ class Inspector:
         queue_name, score = found[0] if found else (None, 0.0)
         is_deferred = score > time[0] * 1000 + time[1] // 1000
         state: State = "in_progress" if running else "deferred" if is_deferred else "queued"
-        return unfinished(job_id, job, state=state, queue_name=queue_name, attempt=int(tries or 0), event_id=event_id)
+        attempt = int(tries or 0)
+        return unfinished(
+            job_id,
+            job,
+            state=state,
+            queue_name=queue_name,
+            attempt=attempt,
+            progress=read_progress(raw_progress, attempt) if running else None,
+            event_id=event_id,
+        )
 
     async def result(self, job_id: str) -> JobResult:
         """A job's result, or its state while it has none.
@@ -191,7 +202,14 @@ def finished(job_id: str, payload: ResultPayload, event_id: str) -> JobStatus:
 
 
 def unfinished(
-    job_id: str, job: JobPayload | None, *, state: State, queue_name: str | None, attempt: int, event_id: str
+    job_id: str,
+    job: JobPayload | None,
+    *,
+    state: State,
+    queue_name: str | None,
+    attempt: int,
+    progress: dict[str, Any] | None,
+    event_id: str,
 ) -> JobStatus:
     return JobStatus(
         task_id=job_id,
@@ -201,12 +219,24 @@ def unfinished(
         attempt=attempt,
         result_available=False,
         error=None,
-        progress=None,
+        progress=progress,
         enqueue_time=instant(job.et) if job else None,
         start_time=None,
         finish_time=None,
         event_id=event_id,
     )
+
+
+def read_progress(raw: bytes | None, attempt: int) -> dict[str, Any] | None:
+    """What this attempt has reported; what a dead worker left of an earlier one does not count."""
+    try:
+        stored = msgspec.json.decode(raw or b"{}", type=dict[str, Any])
+    except msgspec.MsgspecError:
+        return None
+    if stored.pop("attempt", None) != attempt:
+        return None
+    stored.pop("at_ms", None)
+    return stored
 
 
 def state_of(payload: ResultPayload) -> State:

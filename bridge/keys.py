@@ -29,6 +29,7 @@ __all__ = [
     "ORDERS_PREFIX",
     "PAUSED_PREFIX",
     "PROGRESS_PREFIX",
+    "PROGRESS_TTL_MS",
     "QUEUE_PREFIX",
     "RESULT_PREFIX",
     "RETRY_PREFIX",
@@ -41,6 +42,7 @@ __all__ = [
     "job",
     "orders",
     "paused",
+    "progress",
     "queue",
     "queue_name",
     "result",
@@ -84,6 +86,7 @@ DEAD_TTL_MS: Final = 7 * 24 * 3600 * 1000
 DEAD_MAX: Final = 10_000
 """Dead letters kept of one queue."""
 STATS_TTL_MS: Final = 2 * 3600 * 1000
+PROGRESS_TTL_MS: Final = 3600 * 1000
 
 
 def queue(name: str) -> str:
@@ -134,6 +137,11 @@ def paused(name: str) -> str:
     return PAUSED_PREFIX + name
 
 
+def progress(job_id: str) -> str:
+    """The latest progress of a running job."""
+    return PROGRESS_PREFIX + job_id
+
+
 def orders(worker_id: str) -> str:
     """The orders of a worker."""
     return ORDERS_PREFIX + worker_id
@@ -160,5 +168,6 @@ LUA_CONSTANTS: Final[dict[str, str | int]] = {
     "DEAD_TTL_MS": DEAD_TTL_MS,
     "DEAD_MAX": DEAD_MAX,
     "STATS_TTL_MS": STATS_TTL_MS,
+    "PROGRESS_TTL_MS": PROGRESS_TTL_MS,
 }
 """Name in a Lua script -> key, key prefix, or bound."""
