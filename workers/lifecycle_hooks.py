@@ -14,7 +14,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from time import time
 from typing import Any, Final, ParamSpec
@@ -39,6 +39,8 @@ from bridge.events import (
     WorkerStopped,
 )
 from bridge.scripts import NewEvent, Scripts
+from workers.progress import PROGRESS
+from workers.progress_writer import ProgressWriter
 from workers.retry import RetryLater, has_expired
 
 __all__ = ["Reporter", "observe"]
@@ -47,6 +49,8 @@ logger = logging.getLogger("aegis.workers")
 
 REPORTER: Final = "aegis_reporter"
 RUN: Final = "aegis_run"
+IN_PROGRESS_VALUE: Final = "1"
+"""What arq writes as the value of ``arq:in-progress:<id>``."""
 ARQ_TIMEOUT_MARGIN_S: Final = 5
 """How much later arq's own timeout comes: ours must come first, because only ours tells a timeout from an abort."""
 
@@ -54,12 +58,16 @@ Context = dict[Any, Any]
 P = ParamSpec("P")
 
 
-@dataclass
+@dataclass(eq=False)
 class Run:
     """One attempt of a job, as its wrapper saw it."""
 
+    job_id: str
+    attempt: int
     task: str
     queued_ms: int
+    token: str = IN_PROGRESS_VALUE
+    has_reported: bool = False
     started_at_ms: int = field(default_factory=lambda: round(time() * 1000))
     error: BaseException | None = None
     timed_out: bool = False
@@ -85,6 +93,8 @@ class Reporter:
         self.queue = keys.queue_name(queue_key)
         self.max_jobs = max_jobs
         self.worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+        self.progress = ProgressWriter(scripts, queue=self.queue, worker=self.worker_id, attempt_of=reporting_run)
+        self._writing_progress = asyncio.create_task(self.progress.run())
 
     async def worker_started(self) -> None:
         """The worker is there."""
@@ -92,6 +102,9 @@ class Reporter:
 
     async def worker_stopped(self) -> None:
         """The worker is going."""
+        while not self._writing_progress.done():
+            self._writing_progress.cancel()  # again and again: on 3.11 redis-py may swallow a cancellation
+            await asyncio.wait({self._writing_progress}, timeout=0.1)
         await self._report(WorkerStopped(**self._worker()))
 
     def _worker(self) -> dict[str, Any]:
@@ -106,6 +119,8 @@ class Reporter:
         """arq has recorded the end of this attempt: tell which end it was."""
         score = await ctx["redis"].zscore(self.queue_key, ctx["job_id"])
         await self._report(outcome(run, ctx["job_id"], due_at_ms=None if score is None else int(score)), ctx, run)
+        if run.has_reported:
+            await ctx["redis"].delete(keys.progress(run.job_id))
 
     async def _report(self, data: EventData, ctx: Context | None = None, run: Run | None = None) -> None:
         await self.scripts.report(
@@ -120,6 +135,14 @@ class Reporter:
                 )
             ]
         )
+
+
+def reporting_run(ctx: Mapping[Any, Any]) -> Run | None:
+    run: Run | None = ctx.get(RUN)
+    if run is None or not run.token:
+        return None
+    run.has_reported = True
+    return run
 
 
 def outcome(run: Run, job_id: str, *, due_at_ms: int | None) -> EventData:
@@ -165,18 +188,24 @@ def observe(function: Function, *, default_timeout_s: float | None) -> Function:
     @functools.wraps(function.coroutine)
     async def run_task(ctx: Context, /, *args: Any, **kwargs: Any) -> Any:
         queued_ms = max(0, round(time() * 1000) - max(ctx["score"], to_unix_ms(ctx["enqueue_time"])))
-        run = ctx[RUN] = Run(function.name, queued_ms)
+        run = ctx[RUN] = Run(ctx["job_id"], ctx["job_try"], function.name, queued_ms)
         timeout = asyncio.timeout(timeout_s)
         try:
             if REPORTER in ctx:
                 await quietly(ctx[REPORTER].job_started)(ctx, run)
-            async with timeout:
-                result = await function.coroutine(ctx, *args, **kwargs)
+            try:
+                async with timeout:
+                    result = await function.coroutine(ctx, *args, **kwargs)
+            finally:
+                if run.has_reported:
+                    await ctx[PROGRESS].settle([run])
             run.result = encode_value(result)
         except BaseException as error:
             run.error = error
             run.timed_out = timeout.expired()
             raise
+        finally:
+            run.token = ""  # an abandoned thread may go on reporting, and every attempt's token is the same
         return result
 
     return Function(
