@@ -28,7 +28,8 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         attempt: the latest attempt, 0 before the first.
         result_available: whether its result can be read.
-        progress: the latest progress it reported, if any.
+        progress: while it runs, what this attempt reported last: ``current``, and ``total`` and ``message`` if it
+            told them.
         event_id: the newest event of the stream at this moment: following from here misses nothing.
     """
 
@@ -108,13 +109,14 @@ class Inspector:
         async with self.redis.pipeline(transaction=True) as pipe:
             pipe.get(keys.result(job_id))
             pipe.get(keys.job(job_id))
-            pipe.exists(keys.in_progress(job_id))
+            pipe.get(keys.in_progress(job_id))
             pipe.get(keys.retry(job_id))
+            pipe.get(keys.progress(job_id))
             pipe.xrevrange(keys.EVENTS, count=1)
             pipe.time()
             for queue in queues:
                 pipe.zscore(queue.key, job_id)
-            raw_result, raw_job, running, tries, newest, time, *scores = await pipe.execute()
+            raw_result, raw_job, token, tries, raw_progress, newest, time, *scores = await pipe.execute()
         event_id = newest[0][0].decode() if newest else "0-0"
         if raw_result is not None:
             return finished(job_id, decode_result(raw_result, accept_pickle=self.accept_pickle), event_id)
@@ -124,8 +126,16 @@ class Inspector:
         job = decode_job(raw_job, accept_pickle=self.accept_pickle) if raw_job is not None else None
         queue_name, score = found[0] if found else (None, 0.0)
         is_deferred = score > time[0] * 1000 + time[1] // 1000
-        state: State = "in_progress" if running else "deferred" if is_deferred else "queued"
-        return unfinished(job_id, job, state=state, queue_name=queue_name, attempt=int(tries or 0), event_id=event_id)
+        state: State = "in_progress" if token is not None else "deferred" if is_deferred else "queued"
+        return unfinished(
+            job_id,
+            job,
+            state=state,
+            queue_name=queue_name,
+            attempt=int(tries or 0),
+            progress=read_progress(raw_progress, token),
+            event_id=event_id,
+        )
 
     async def result(self, job_id: str) -> JobResult:
         """A job's result, or its state while it has none.
@@ -206,7 +216,14 @@ def finished(job_id: str, payload: ResultPayload, event_id: str) -> JobStatus:
 
 
 def unfinished(
-    job_id: str, job: JobPayload | None, *, state: State, queue_name: str | None, attempt: int, event_id: str
+    job_id: str,
+    job: JobPayload | None,
+    *,
+    state: State,
+    queue_name: str | None,
+    attempt: int,
+    progress: dict[str, Any] | None,
+    event_id: str,
 ) -> JobStatus:
     return JobStatus(
         task_id=job_id,
@@ -216,12 +233,24 @@ def unfinished(
         attempt=attempt,
         result_available=False,
         error=None,
-        progress=None,
+        progress=progress,
         enqueue_time=instant(job.et) if job else None,
         start_time=None,
         finish_time=None,
         event_id=event_id,
     )
+
+
+def read_progress(raw: bytes | None, token: bytes | None) -> dict[str, Any] | None:
+    """What the run with this token has reported; what is left of an earlier one does not count."""
+    try:
+        stored = msgspec.json.decode(raw or b"{}", type=dict[str, Any])
+    except msgspec.MsgspecError:
+        return None
+    if token is None or stored.pop("token", None) != token.decode(errors="replace"):
+        return None
+    stored.pop("at_ms", None)
+    return stored
 
 
 def state_of(payload: ResultPayload) -> State:

@@ -31,6 +31,7 @@ __all__ = [
     "ORDERS_PREFIX",
     "PAUSED_PREFIX",
     "PROGRESS_PREFIX",
+    "PROGRESS_TTL_MS",
     "QUEUE_PREFIX",
     "RESULT_PREFIX",
     "RETRY_PREFIX",
@@ -50,6 +51,7 @@ __all__ = [
     "job",
     "orders",
     "paused",
+    "progress",
     "queue",
     "queue_name",
     "result",
@@ -107,6 +109,7 @@ WORKER_LOST_MS: Final = 12_500
 """A worker that is silent for longer, which is four heartbeats missed for certain, counts as lost."""
 WORKER_TTL_MS: Final = 24 * 3600 * 1000
 """How long what is known of a silent worker waits for a living one to tell that it is lost."""
+PROGRESS_TTL_MS: Final = 3600 * 1000
 
 
 def queue(name: str) -> str:
@@ -167,6 +170,11 @@ def dead_letter(name: str, job_id: str) -> str:
     return f"{dead(name)}:{job_id}"
 
 
+def progress(job_id: str) -> str:
+    """The latest progress of a running job."""
+    return PROGRESS_PREFIX + job_id
+
+
 def orders(worker_id: str) -> str:
     """The orders of a worker."""
     return ORDERS_PREFIX + worker_id
@@ -212,5 +220,6 @@ LUA_CONSTANTS: Final[dict[str, str | int]] = {
     "DEAD_MAX": DEAD_MAX,
     "STATS_TTL_MS": STATS_TTL_MS,
     "CRON_TTL_MS": CRON_TTL_MS,
+    "PROGRESS_TTL_MS": PROGRESS_TTL_MS,
 }
 """Name in a Lua script -> key, key prefix, or bound."""

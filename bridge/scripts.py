@@ -15,7 +15,17 @@ from redis.asyncio import Redis
 from bridge import keys
 from bridge.events import EventData, encode_data
 
-__all__ = ["Claims", "DeadJob", "Depth", "Ending", "Heartbeat", "NewEvent", "NewJob", "Scripts"]
+__all__ = [
+    "Claims",
+    "DeadJob",
+    "Depth",
+    "Ending",
+    "Heartbeat",
+    "NewEvent",
+    "NewJob",
+    "NewProgress",
+    "Scripts",
+]
 
 IDS_EXAMINED: Final = 5000
 LOST_AT_A_TIME: Final = 20
@@ -135,6 +145,16 @@ class Heartbeat(NamedTuple):
     retried: int
 
 
+class NewProgress(NamedTuple):
+    """What a running job has reported; the order is that of ``progress.lua``, which says what the fields hold."""
+
+    job_id: str
+    token: str
+    task: str
+    attempt: int
+    data: bytes
+
+
 class Scripts:
     """The scripts, bound to a connection.
 
@@ -150,6 +170,7 @@ class Scripts:
         self._depth = redis.register_script(source("depth"))
         self._claim = redis.register_script(source("claim"))
         self._finish = redis.register_script(source("finish"))
+        self._progress = redis.register_script(source("progress"))
         self._renew = redis.register_script(source("renew"))
         self._abort = redis.register_script(source("abort"))
         self._pause = redis.register_script(source("pause"))
@@ -218,6 +239,14 @@ class Scripts:
             arguments += ending
         committed: list[int] = await self._finish(keys=(queue_key,), args=arguments)
         return committed
+
+    async def progress(self, queue: str, *, worker: str, reports: Sequence[NewProgress]) -> list[int]:
+        """Stores what running jobs report; each 1 in the answer is written, each 0 had lost its token and is not."""
+        arguments: list[Any] = [self.events_max_len, queue, worker]
+        for report in reports:
+            arguments += report
+        written: list[int] = await self._progress(args=arguments)
+        return written
 
     async def renew(self, queue_key: str, leases: Sequence[tuple[str, str]]) -> list[int]:
         """Extends the leases, each an id and a token; returns the positions of those that are lost."""

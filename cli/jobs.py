@@ -10,7 +10,7 @@ from bridge.inspector import JobResult, JobStatus
 from cli.context import open_backend, run
 from cli.exit_codes import ExitCode
 from cli.options import Json
-from cli.printing import STATE_STYLES, console, print_json
+from cli.printing import STATE_STYLES, console, print_json, progress_text
 from cli.wait import wait_for_result
 
 __all__ = ["abort", "print_result", "result", "retry", "status"]
@@ -34,6 +34,8 @@ def status(id: JobId, json: Json = False) -> None:
 
 
 def shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return progress_text(value)
     return f"{value.type}: {value.message}" if hasattr(value, "message") else str(value)
 
 

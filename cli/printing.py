@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,7 @@ __all__ = [
     "print_json",
     "print_json_line",
     "print_table",
+    "progress_text",
     "since",
     "this_command",
 ]
@@ -94,6 +95,23 @@ def event_line(event: Event) -> Text:
         line.append(f"attempt {event.attempt} ", style="yellow")
     line.append(data if len(data) <= DATA_WIDTH else data[: DATA_WIDTH - 1] + "…", style="dim")
     return line
+
+
+def progress_text(progress: Mapping[str, Any]) -> str:
+    """What a task has reported, on one line: ``30 of 100 (30%), resizing``."""
+    current, total, message = progress.get("current", 0), progress.get("total"), progress.get("message")
+    text = digits(current)
+    if total is not None:
+        text += f" of {digits(total)}"
+    if total:
+        text += f" ({current / total:.0%})"
+    if message:
+        text += ", " + "".join(c if c.isprintable() else " " for c in message)
+    return text
+
+
+def digits(number: float) -> str:
+    return f"{round(number, 2):.16g}"
 
 
 def this_command() -> str:

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from contextlib import aclosing, nullcontext
 from typing import Any
 
+import msgspec
 from rich.status import Status
+from rich.text import Text
 
 from bridge.errors import JobNotFound
 from bridge.events import TERMINAL_KINDS, Event, JobFailed, JobSucceeded
 from bridge.inspector import JobResult
 from cli.context import Backend
-from cli.printing import error_console
+from cli.printing import error_console, progress_text
 
 __all__ = ["wait_for_result"]
 
@@ -75,10 +77,16 @@ async def follow_until_ended(backend: Backend, job_id: str, after: str, display:
             if event.job_id != job_id:
                 continue
             if display is not None:
-                display.update(f"{job_id}: {event.kind.removeprefix('job.')}, attempt {max(event.attempt, 1)}")
+                display.update(Text(f"{job_id}: {what_of(event)}, attempt {max(event.attempt, 1)}"))
             if event.kind in TERMINAL_KINDS:
                 return await result_after(event, backend)
     raise AssertionError("following a stream never ends")
+
+
+def what_of(event: Event) -> str:
+    if event.kind == "job.progressed":
+        return progress_text(msgspec.json.decode(event.data))
+    return event.kind.removeprefix("job.")
 
 
 async def result_after(event: Event, backend: Backend) -> JobResult:

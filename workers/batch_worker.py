@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from time import time
 from typing import Any, Final, cast
@@ -31,12 +31,14 @@ from workers.bell import Bell
 from workers.claim import FIELDS, Run, runs_of
 from workers.deadlines import Deadlines
 from workers.duties import DutyThread
-from workers.execution import Execution
+from workers.execution import ATTEMPT, Execution
 from workers.finish_buffer import FinishBuffer
 from workers.heartbeat import Heart, new_worker_id
 from workers.lease import LeaseKeeper
 from workers.orders import Abort, Orders
 from workers.outcome import Aborted, Failed, Outcome, Recorder, Retrying, Succeeded
+from workers.progress import PROGRESS
+from workers.progress_writer import ProgressWriter
 
 __all__ = ["BatchWorker"]
 
@@ -103,7 +105,13 @@ class BatchWorker(Worker):
         await self._tick()  # cron jobs of the start come before a burst looks whether there is work
         loops = [
             asyncio.create_task(loop)
-            for loop in (self._bell_loop(), self._orders.listen(), self._buffer.run(), self._tick_forever())
+            for loop in (
+                self._bell_loop(),
+                self._orders.listen(),
+                self._buffer.run(),
+                self._progress.run(),
+                self._tick_forever(),
+            )
         ]
         self._duties.start()
         claiming = asyncio.create_task(self._claim_forever())
@@ -140,6 +148,9 @@ class BatchWorker(Worker):
         self._scripts = Scripts(self._claim_client, events_max_len=self.events_max_len)
         self._bell = Bell(self._bell_client, keys.wake(self.queue))
         self._buffer = FinishBuffer(self._finish, self._committed)
+        self._progress = self.ctx[PROGRESS] = ProgressWriter(
+            self._scripts, queue=self.queue, worker=self.worker_id, attempt_of=self._attempt_of
+        )
         self._deadlines = Deadlines(self.running)
         self._recorder = Recorder(
             queue_key=self.queue_name,
@@ -382,6 +393,8 @@ class BatchWorker(Worker):
             logger.warning("job %s cannot run: %s", run.job_id, getattr(outcome, "error", ""))
 
     async def _finish(self, endings: Sequence[Ending]) -> list[int]:
+        if self._progress.has_unwritten:
+            await self._progress.settle([self.leases[e.job_id] for e in endings if e.job_id in self.leases])
         return await self._scripts.finish(self.queue, self.queue_name, worker=self.worker_id, endings=endings)
 
     def _committed(self, batch: Sequence[tuple[Run, Ending]], answers: Sequence[int]) -> None:
@@ -415,6 +428,10 @@ class BatchWorker(Worker):
     def _forget(self, run: Run) -> None:
         if self.leases.get(run.job_id) is run:
             del self.leases[run.job_id]
+
+    def _attempt_of(self, ctx: Mapping[Any, Any]) -> Run | None:
+        run = self.leases.get(ctx.get("job_id", ""))
+        return run if run is not None and run.token == ctx.get(ATTEMPT) else None
 
     def _abort(self, order: Abort) -> None:
         run = self.leases.get(order.job_id)

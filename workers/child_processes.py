@@ -16,15 +16,20 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Final, NamedTuple, assert_never
 
+import msgspec
+
 from bridge.child_process import PR_SET_PDEATHSIG
 from bridge.errors import ChildProcessDied, ConfigurationError, TaskFailed
+from bridge.events import JobProgressed
+from workers.progress import PROGRESS
 
 __all__ = ["CHILD_FUNCTION", "Call", "Reference", "Request", "Returned", "reference_to"]
 
@@ -34,6 +39,8 @@ OWN_END_S: Final = 1
 """How long a process that has closed its pipe is given to end and tell its exit code."""
 CHILD_FUNCTION: Final = "__aegis_child_function__"
 """The attribute of a coroutine that holds the plain function it runs in a process."""
+SEND_EVERY_S: Final = 0.1
+"""How often a process sends what its task reports; the worker thins it further."""
 
 of_this_thread: Final = threading.local()
 children: Final[set["Child"]] = set()
@@ -53,6 +60,8 @@ class Request(NamedTuple):
     ctx: dict[Any, Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    has_listener: bool
+    """Whether anybody wants to know what the task reports."""
 
 
 class Returned(NamedTuple):
@@ -104,11 +113,18 @@ def find(reference: Reference) -> Callable[..., Any] | None:
 
 
 class Call:
-    """One call of a function in a process. It is run in a thread, and ended from the event loop."""
+    """One call of a function in a process. It is run in a thread, and ended from the event loop.
 
-    def __init__(self, task_name: str, request: Request) -> None:
+    Args:
+        task_name: for the errors.
+        request: what to run.
+        hear: called in that thread with what the task reports.
+    """
+
+    def __init__(self, task_name: str, request: Request, hear: Callable[[JobProgressed], None]) -> None:
         self.task_name = task_name
         self.request = request
+        self.hear = hear
         self.lock = threading.Lock()
         self.child: Child | None = None
         self.is_over = False
@@ -128,7 +144,7 @@ class Call:
             self.child = child
         raw_answer = None
         with suppress(EOFError, OSError):
-            raw_answer = child.ask(raw_request)
+            raw_answer = child.ask(raw_request, self.hear)
         with self.lock:
             self.child = None
             is_killed = self.is_over  # perhaps just after it had answered
@@ -166,10 +182,12 @@ class Child:
             self.process.start()
         children.add(self)
 
-    def ask(self, raw_request: bytes) -> bytes:
+    def ask(self, raw_request: bytes, hear: Callable[[JobProgressed], None]) -> bytes:
         """Its answer; EOFError or OSError when it has died."""
         self.pipe.send_bytes(raw_request)
-        return self.pipe.recv_bytes()
+        while (raw := self.pipe.recv_bytes()).startswith(b"{"):  # JSON, which no pickle begins like
+            hear(JobProgressed(**msgspec.json.decode(raw)))  # decoded as one, whole numbers would become floats
+        return raw
 
     def kill(self) -> None:
         """Ends it and all that it has started, at once."""
@@ -227,7 +245,66 @@ def serve(pipe: Connection) -> None:
     settle()
     with suppress(EOFError, OSError):  # the parent is gone
         while True:
-            pipe.send_bytes(answer_to(pipe.recv_bytes()))
+            raw_request = pipe.recv_bytes()
+            sender = ProgressSender(pipe)
+            raw_answer = answer_to(raw_request, sender)
+            sender.close()
+            pipe.send_bytes(raw_answer)
+
+
+class ProgressSender:
+    """Sends what the task of one call reports, thinned, until its answer is sent.
+
+    A thread does it, so that a report is seen though none follows for long.
+    """
+
+    def __init__(self, pipe: Connection) -> None:
+        self.pipe = pipe
+        self.pipe_lock = threading.Lock()
+        self.latest: deque[JobProgressed] = deque(maxlen=1)
+        self.has_news = threading.Event()
+        self.is_over = threading.Event()
+        self.thread: threading.Thread | None = None
+
+    def report(self, ctx: Mapping[Any, Any], progress: JobProgressed) -> None:
+        """The progress will be sent, unless a newer one comes first."""
+        self.latest.append(progress)
+        self.has_news.set()
+        if self.thread is None:
+            self.thread = threading.Thread(target=self.run, name="progress", daemon=True)
+            self.thread.start()
+
+    def run(self) -> None:
+        """Sends what is new until the call is over."""
+        with suppress(OSError):  # the parent is gone
+            while not self.is_over.is_set():
+                self.has_news.wait()
+                self.has_news.clear()
+                self.send()
+                self.is_over.wait(SEND_EVERY_S)
+
+    def send(self) -> None:
+        """The latest report is sent, if it is new."""
+        with self.pipe_lock:
+            if self.latest and not self.is_over.is_set():
+                self.pipe.send_bytes(msgspec.json.encode(self.latest.pop()))
+
+    def close(self) -> None:
+        """The last report is sent; what a thread of the task may still report is not."""
+        self.send()
+        with self.pipe_lock:
+            self.is_over.set()
+        self.has_news.set()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Unheard, ()  # a task may return its ctx, or hand it to a process of its own
+
+
+class Unheard:
+    """Takes reports where nobody wants to know them."""
+
+    def report(self, ctx: Mapping[Any, Any], progress: JobProgressed) -> None:
+        """Nothing happens."""
 
 
 def settle() -> None:
@@ -253,13 +330,15 @@ def end_after(parent: BaseProcess) -> None:
     os._exit(1)
 
 
-def answer_to(raw_request: bytes) -> bytes:
+def answer_to(raw_request: bytes, sender: ProgressSender) -> bytes:
     try:
         request: Request = pickle.loads(raw_request)  # noqa: S301 - from our own parent
         importlib.import_module(request.function.module)
         function = find(request.function)
         if function is None:
             raise AttributeError(f"there is no {'.'.join(request.function)}")
+        if request.has_listener:
+            request.ctx[PROGRESS] = sender
         return pickle.dumps(Returned(function(request.ctx, *request.args, **request.kwargs)))
     except BaseException as error:
         return raised(error, "".join(traceback.format_exception(error)))

@@ -23,11 +23,13 @@ from workers.claim import Run
 from workers.outcome import Aborted, Failed, Outcome, Retrying, Succeeded
 from workers.retry import RetryLater, has_expired
 
-__all__ = ["Execution"]
+__all__ = ["ATTEMPT", "Execution"]
 
 logger = logging.getLogger("aegis.workers")
 
 Context = dict[Any, Any]
+ATTEMPT: Final = "aegis_attempt"
+"""The entry of a ``ctx`` that holds the token: it tells the attempt from others of the same job."""
 OURS: Final = (job_deserializer, job_deserializer_accepting_pickle)
 
 
@@ -124,6 +126,7 @@ class Execution:
         """The ``ctx`` of arq."""
         return {
             **self.ctx,
+            ATTEMPT: run.token,
             "job_id": run.job_id,
             "job_try": run.attempt,
             "enqueue_time": ms_to_datetime(run.enqueued_at_ms),

@@ -11,7 +11,7 @@ No hook of ours stops a worker, as an exception in a hook would: it is logged an
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from time import time
 from typing import Any, Final, ParamSpec
@@ -37,6 +37,8 @@ from bridge.events import (
 from bridge.scripts import NewEvent, Scripts
 from workers.duties import repeat
 from workers.heartbeat import Heart, new_worker_id
+from workers.progress import PROGRESS
+from workers.progress_writer import ProgressWriter
 from workers.retry import RetryLater, has_expired
 
 __all__ = ["Reporter", "observe"]
@@ -45,6 +47,8 @@ logger = logging.getLogger("aegis.workers")
 
 REPORTER: Final = "aegis_reporter"
 RUN: Final = "aegis_run"
+IN_PROGRESS_VALUE: Final = "1"
+"""What arq writes as the value of ``arq:in-progress:<id>``."""
 ARQ_TIMEOUT_MARGIN_S: Final = 5
 """How much later arq's own timeout comes: ours must come first, because only ours tells a timeout from an abort."""
 
@@ -52,12 +56,16 @@ Context = dict[Any, Any]
 P = ParamSpec("P")
 
 
-@dataclass
+@dataclass(eq=False)
 class Run:
     """One attempt of a job, as its wrapper saw it."""
 
+    job_id: str
+    attempt: int
     task: str
     queued_ms: int
+    token: str = IN_PROGRESS_VALUE
+    has_reported: bool = False
     started_at_ms: int = field(default_factory=lambda: round(time() * 1000))
     error: BaseException | None = None
     timed_out: bool = False
@@ -83,9 +91,11 @@ class Reporter:
         self.queue = keys.queue_name(queue_key)
         self.worker_id = new_worker_id(STOCK_WORKER_MARK)
         self.running = self.done = self.failed = self.retried = 0
+        self.progress = ProgressWriter(scripts, queue=self.queue, worker=self.worker_id, attempt_of=reporting_run)
         self._heart = Heart(self.worker_id, queue=self.queue, max_jobs=max_jobs, runner="arq", counts=self._counts)
         self._stopping: asyncio.Future[None] | None = None
         self._beating: asyncio.Task[None] | None = None
+        self._writing_progress = asyncio.create_task(self.progress.run())
 
     async def worker_started(self) -> None:
         """The worker is registered, and tells that it lives while the task that calls this one goes on."""
@@ -97,6 +107,9 @@ class Reporter:
 
     async def worker_stopped(self) -> None:
         """The worker is registered no more."""
+        while not self._writing_progress.done():
+            self._writing_progress.cancel()  # again and again: on 3.11 redis-py may swallow a cancellation
+            await asyncio.wait({self._writing_progress}, timeout=0.1)
         self._stop_beating()
         if self._beating:
             await self._beating
@@ -125,6 +138,8 @@ class Reporter:
         else:
             self.failed += 1
         await self._report(data, ctx, run)
+        if run.has_reported:
+            await ctx["redis"].delete(keys.progress(run.job_id))
 
     async def _report(self, data: EventData, ctx: Context, run: Run) -> None:
         await self.scripts.report(
@@ -139,6 +154,14 @@ class Reporter:
                 )
             ]
         )
+
+
+def reporting_run(ctx: Mapping[Any, Any]) -> Run | None:
+    run: Run | None = ctx.get(RUN)
+    if run is None or not run.token:
+        return None
+    run.has_reported = True
+    return run
 
 
 def outcome(run: Run, job_id: str, *, due_at_ms: int | None) -> EventData:
@@ -184,15 +207,19 @@ def observe(function: Function, *, default_timeout_s: float | None) -> Function:
     @functools.wraps(function.coroutine)
     async def run_task(ctx: Context, /, *args: Any, **kwargs: Any) -> Any:
         queued_ms = max(0, round(time() * 1000) - max(ctx["score"], to_unix_ms(ctx["enqueue_time"])))
-        run = ctx[RUN] = Run(function.name, queued_ms)
+        run = ctx[RUN] = Run(ctx["job_id"], ctx["job_try"], function.name, queued_ms)
         timeout = asyncio.timeout(timeout_s)
         reporter: Reporter | None = ctx.get(REPORTER)
         try:
             if reporter:
                 reporter.running += 1
                 await quietly(reporter.job_started)(ctx, run)
-            async with timeout:
-                result = await function.coroutine(ctx, *args, **kwargs)
+            try:
+                async with timeout:
+                    result = await function.coroutine(ctx, *args, **kwargs)
+            finally:
+                if run.has_reported:
+                    await ctx[PROGRESS].settle([run])
             run.result = encode_value(result)
         except BaseException as error:
             run.error = error
@@ -201,6 +228,7 @@ def observe(function: Function, *, default_timeout_s: float | None) -> Function:
         finally:
             if reporter:
                 reporter.running -= 1
+            run.token = ""  # an abandoned thread may go on reporting, and every attempt's token is the same
         return result
 
     return Function(

@@ -21,6 +21,7 @@ from arq.worker import Function
 from bridge.errors import ConfigurationError
 from workers.child_processes import CHILD_FUNCTION, Call, Request, reference_to
 from workers.conversion import converting
+from workers.progress import PROGRESS
 from workers.retry import RetryPolicy, Run, retrying
 
 __all__ = ["task"]
@@ -188,7 +189,8 @@ def in_process(function: Callable[..., Any], task_name: str) -> Run:
     @functools.wraps(function)
     async def run_in_process(ctx: Context, /, *args: Any, **kwargs: Any) -> Any:
         plain_ctx = {key: ctx[key] for key in ("job_id", "job_try", "enqueue_time", "score")}
-        call = Call(task_name, Request(reference, plain_ctx, args, kwargs))
+        request = Request(reference, plain_ctx, args, kwargs, has_listener=PROGRESS in ctx)
+        call = Call(task_name, request, lambda progress: ctx[PROGRESS].report(ctx, progress))
         try:
             return await asyncio.get_running_loop().run_in_executor(process_threads, without_stop_iteration, call.run)
         finally:

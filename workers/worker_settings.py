@@ -21,6 +21,7 @@ from bridge.settings import Settings, read_settings
 from workers.arq_log import hide_arguments
 from workers.conversion import converting
 from workers.lifecycle_hooks import REPORTER, RUN, Context, Reporter, observe, quietly
+from workers.progress import PROGRESS
 
 __all__ = ["adopt", "queue"]
 
@@ -144,6 +145,7 @@ def startup(users: StartupShutdown | None, settings_class: type, settings: Setti
             queue_key=own["queue_name"],
             max_jobs=own.get("max_jobs", 10),
         )
+        ctx[PROGRESS] = ctx[REPORTER].progress
         await quietly(ctx[REPORTER].worker_started)()
 
     return on_startup

@@ -11,7 +11,7 @@ from bridge.enqueue import Enqueuer, TaskRequest
 from bridge.errors import JobNotFound, UndecodablePayload
 from bridge.events import ErrorSummary
 from bridge.inspector import Inspector
-from bridge.scripts import Scripts
+from bridge.scripts import NewProgress, Scripts
 
 QUEUE = keys.queue("load_test")
 
@@ -66,6 +66,33 @@ async def test_job_that_a_worker_holds_is_in_progress(inspector: Inspector, job_
     await store.set(keys.retry(job_id), b"2", px=60_000)
     status = await inspector.status(job_id)
     assert (status.status, status.attempt) == ("in_progress", 2)
+
+
+async def test_running_job_tells_its_progress(
+    inspector: Inspector, job_id: str, store: AegisRedis, scripts: Scripts
+) -> None:
+    await store.set(keys.in_progress(job_id), b"w:1", px=60_000)
+    await store.set(keys.retry(job_id), b"2", px=60_000)
+    assert (await inspector.status(job_id)).progress is None
+    data = b'{"current":30,"total":100,"message":"resizing"}'
+    await scripts.progress("load_test", worker="w", reports=[NewProgress(job_id, "w:1", "x", 2, data)])
+    assert (await inspector.status(job_id)).progress == {"current": 30, "total": 100, "message": "resizing"}
+
+
+@pytest.mark.parametrize("stored", [b'{"token":"w:0","current":3}', b"{", b"[]", b"\xff"])
+async def test_progress_of_an_earlier_run_or_of_somebody_else_does_not_count(
+    inspector: Inspector, job_id: str, store: AegisRedis, stored: bytes
+) -> None:
+    await store.set(keys.in_progress(job_id), b"w:1", px=60_000)
+    await store.set(keys.retry(job_id), b"2", px=60_000)
+    await store.set(keys.progress(job_id), stored, px=60_000)
+    assert (await inspector.status(job_id)).progress is None
+
+
+async def test_job_that_does_not_run_has_no_progress(inspector: Inspector, job_id: str, store: AegisRedis) -> None:
+    await store.set(keys.retry(job_id), b"1", px=60_000)
+    await store.set(keys.progress(job_id), b'{"token":"w:1","current":3}', px=60_000)
+    assert (await inspector.status(job_id)).progress is None
 
 
 async def test_succeeded_job(inspector: Inspector, job_id: str, store: AegisRedis) -> None:

@@ -9,6 +9,8 @@ import pytest
 from redis import Redis
 
 from bridge import keys
+from bridge.events import Event
+from cli.wait import what_of
 from tests.cli.conftest import InProcess
 from tests.cli.processes import Commands, ValkeyChild, wait_until
 
@@ -215,6 +217,32 @@ def test_status_is_a_list_of_facts_for_people(in_process: InProcess) -> None:
     assert facts["status"] == "queued"
     assert facts["queue type"] == "load_test"
     assert facts["result available"] == "False"
+
+
+@pytest.mark.parametrize(
+    ("progress", "told"),
+    [
+        ({"current": 30, "total": 100, "message": "resizing"}, "30 of 100 (30%), resizing"),
+        ({"current": 2.50001}, "2.5"),
+        ({"current": 123456789, "total": 0}, "123456789 of 0"),
+        ({"current": 1, "message": "[red]a\n\x1b[31mb"}, "1, [red]a  [31mb"),
+    ],
+)
+def test_status_tells_how_far_a_running_job_is(
+    in_process: InProcess, sync_redis: Redis, progress: dict[str, Any], told: str
+) -> None:
+    in_process("enqueue", IO, "--id", "order-17")
+    sync_redis.set(keys.in_progress("order-17"), "w:1", px=60_000)
+    sync_redis.set(keys.retry("order-17"), 1, px=60_000)
+    sync_redis.set(keys.progress("order-17"), msgspec.json.encode({"token": "w:1", "at_ms": 1, **progress}), px=60_000)
+    assert f"progress         {told}\n" in in_process("status", "order-17").stdout
+    assert json.loads(in_process("status", "order-17", "--json").stdout)["progress"] == progress
+
+
+def test_wait_shows_what_the_job_reports() -> None:
+    progressed = Event(id="1-0", kind="job.progressed", data=msgspec.Raw(b'{"current":1,"total":4,"message":"[x"}'))
+    assert what_of(progressed) == "1 of 4 (25%), [x"
+    assert what_of(Event(id="2-0", kind="job.started")) == "started"
 
 
 def test_long_error_is_neither_cut_nor_wrapped(in_process: InProcess, sync_redis: Redis) -> None:

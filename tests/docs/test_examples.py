@@ -16,11 +16,13 @@ from redis.asyncio import Redis
 from bridge.aegis_redis import AegisRedis
 from bridge.catalog import Catalog, load_catalog
 from bridge.errors import InvalidArguments
+from bridge.event_stream import EventStream
 from bridge.settings import Settings
 from cli.serve import welcome
 from tests.docs.pages import PAGES, ROOT, Block, read_page
 from tests.docs.running import gateway_client, running_worker
 from workers import pools
+from workers.batch_worker import BatchWorker
 
 EXAMPLES: Final = ROOT / "docs/examples"
 LINT_REMARK: Final = re.compile(r"  # noqa: .*")
@@ -77,6 +79,17 @@ async def test_own_queue_runs_its_tasks(redis: AegisRedis, settings: Settings, m
     info = await counted.result_info()
     assert info
     assert info.job_try == 2
+
+
+async def test_task_of_the_guide_tells_how_far_it_is(redis: AegisRedis) -> None:
+    (function,) = import_module("report_progress").functions
+    worker = BatchWorker([function], queue_name="arq:queue:mail", redis_pool=redis, burst=True, handle_signals=False)
+    redis.default_queue_name = "arq:queue:mail"
+    await redis.enqueue_job("resize_all", ["a.png", "b.png"], 80)
+    await worker.async_run()
+    *_, progressed, succeeded = [event for event in await EventStream(redis).history() if event.job_id]
+    assert json.loads(bytes(progressed.data)) == {"current": 2, "total": 2}
+    assert succeeded.kind == "job.succeeded"
 
 
 async def test_application_enqueues_once_for_a_user(redis: AegisRedis) -> None:

@@ -19,6 +19,7 @@ from tests.cli.processes import Commands, ValkeyChild
 from tests.faults.chaos import run_chaos
 from tests.faults.chaos_queue import QUEUE
 from workers.batch_worker import BatchWorker
+from workers.progress import report_progress
 
 RECOVERY_S = 15
 """A lease of 10 s, and the start of a process on a busy machine."""
@@ -138,6 +139,69 @@ async def test_outcome_is_kept_while_redis_is_down_and_written_when_it_is_back(
     assert [e.kind for e in await events(client)] == ["job.enqueued", "job.started", "job.succeeded"]
     worker.handle_sig(signal.SIGTERM)
     await running
+
+
+async def test_progress_that_cannot_be_written_holds_up_no_outcome(valkey: ValkeyChild, client: AegisRedis) -> None:
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def work(ctx: dict[str, Any]) -> str:
+        report_progress(ctx, 1)
+        reached.set()
+        await go_on.wait()
+        report_progress(ctx, 2)
+        return "done"
+
+    await client.enqueue_job("work", _queue_name=QUEUE, _job_id="job")
+    worker = BatchWorker([func(work, name="work")], queue_name=QUEUE, redis_pool=client, handle_signals=False)
+    running = asyncio.create_task(worker.async_run())
+    await reached.wait()
+    async with asyncio.timeout(10):
+        while not await client.exists(keys.progress("job")):  # noqa: ASYNC110 - it is in Redis
+            await asyncio.sleep(0.01)
+    valkey.kill()
+    go_on.set()
+    async with asyncio.timeout(10):
+        while not len(worker._buffer) or worker._progress.has_unwritten:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+    valkey.start()
+    async with asyncio.timeout(20):
+        while not await client.exists(keys.result("job")):  # noqa: ASYNC110 - it is in Redis
+            await asyncio.sleep(0.05)
+    kinds = [e.kind.removeprefix("job.") for e in await events(client)]
+    assert kinds == ["enqueued", "started", "progressed", "succeeded"], "the last report is dropped"
+    worker.handle_sig(signal.SIGTERM)
+    await running
+
+
+async def test_progress_of_a_running_job_is_written_when_redis_is_back(
+    valkey: ValkeyChild, client: AegisRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def work(ctx: dict[str, Any]) -> str:
+        reached.set()
+        await go_on.wait()
+        report_progress(ctx, 1)
+        await asyncio.Event().wait()
+        return "done"
+
+    await client.enqueue_job("work", _queue_name=QUEUE, _job_id="job")
+    worker = BatchWorker([func(work, name="work")], queue_name=QUEUE, redis_pool=client, handle_signals=False)
+    running = asyncio.create_task(worker.async_run())
+    await reached.wait()
+    valkey.kill()
+    go_on.set()
+    async with asyncio.timeout(10):
+        while "progress of jobs cannot be written" not in caplog.text:  # noqa: ASYNC110 - it is in the log
+            await asyncio.sleep(0.01)
+    valkey.start()
+    await client.connection_pool.disconnect()
+    async with asyncio.timeout(20):
+        while not await client.exists(keys.progress("job")):  # noqa: ASYNC110 - it is in Redis
+            await asyncio.sleep(0.05)
+    worker.handle_sig(signal.SIGTERM)
+    await running
+    assert [e.kind.removeprefix("job.") for e in await events(client)][1:] == ["started", "progressed", "retrying"]
 
 
 @pytest.mark.parametrize("trouble", ["maxmemory", "read_only"])

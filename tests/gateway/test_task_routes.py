@@ -10,6 +10,7 @@ import pytest
 
 from bridge import keys
 from bridge.aegis_redis import AegisRedis
+from bridge.scripts import NewProgress
 from tests.gateway.problem import ENQUEUE, problem_in, stored
 
 # --- GET /api/v1/tasks/ ---------------------------------------------------------------------------
@@ -296,6 +297,18 @@ async def test_job_that_a_stock_worker_runs_is_in_progress(gateway: httpx.AsyncC
 
     assert (status["status"], status["attempt"], status["result_available"]) == ("in_progress", 2, False)
     assert (result.status_code, result.json()["status"]) == (202, "in_progress")
+
+
+async def test_running_job_tells_its_progress(gateway: httpx.AsyncClient, redis: AegisRedis) -> None:
+    task_id = (await enqueue(gateway, task_name="io_simulation_task"))["task_id"]
+    await redis.set(keys.in_progress(task_id), b"1", px=60_000)
+    await redis.set(keys.retry(task_id), b"1", ex=60)
+    report = NewProgress(task_id, "1", "io_simulation_task", 1, b'{"current":30,"total":100}')
+    await redis.scripts.progress("load_test", worker="w", reports=[report])
+
+    status = (await gateway.get(f"/api/v1/tasks/status/{task_id}")).json()
+
+    assert status["progress"] == {"current": 30, "total": 100}
 
 
 async def test_succeeded_job(gateway: httpx.AsyncClient, redis: AegisRedis) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
@@ -19,8 +20,10 @@ import pytest
 from arq.worker import Function, Retry
 
 from bridge.errors import ChildProcessDied, ConfigurationError, TaskFailed
+from bridge.events import JobProgressed
 from workers import child_processes
 from workers import task as task_module
+from workers.progress import PROGRESS, report_progress
 from workers.retry import RetryLater
 from workers.task import task
 
@@ -166,6 +169,87 @@ async def test_process_gets_converted_arguments_and_the_plain_part_of_ctx() -> N
     assert day == date(2026, 1, 31)
 
 
+class Listener:
+    """Keeps what is reported."""
+
+    def __init__(self) -> None:
+        self.heard: list[JobProgressed] = []
+
+    def report(self, ctx: Context, progress: JobProgressed) -> None:
+        self.heard.append(progress)
+
+
+async def run_heard(function: Callable[..., Any], *args: Any) -> tuple[Any, list[JobProgressed]]:
+    listener = Listener()
+    return await task(function, run_in="process").coroutine({**CTX, PROGRESS: listener}, *args), listener.heard
+
+
+def report_often(ctx: Context, number: int) -> str:
+    for done in range(number):
+        report_progress(ctx, done + 1, number, "counting")
+    return "reported"
+
+
+async def test_worker_hears_few_of_a_processes_many_reports_and_the_last() -> None:
+    started_s = time.monotonic()
+    result, heard = await run_heard(report_often, 100_000)
+    assert result == "reported"
+    assert heard[-1] == JobProgressed(current=100_000, total=100_000, message="counting")
+    assert len(heard) <= 2 + (time.monotonic() - started_s) / child_processes.SEND_EVERY_S
+    currents = [progress.current for progress in heard]
+    assert currents == sorted(set(currents)), "each once, in order"
+
+
+def report_and_leave(ctx: Context) -> None:
+    report_progress(ctx, 1)
+    os._exit(3)
+
+
+async def test_process_that_reports_and_dies_fails_its_job() -> None:
+    with pytest.raises(ChildProcessDied):
+        await run_heard(report_and_leave)
+
+
+go_on, reports_of_the_other = threading.Semaphore(0), threading.Semaphore(0)
+
+
+def leave_a_thread(ctx: Context) -> None:
+    def report() -> None:
+        go_on.acquire()
+        for _ in range(1000):
+            report_progress(ctx, 13)
+        reports_of_the_other.release()
+
+    threading.Thread(target=report, daemon=True).start()
+
+
+def report_after_the_other(ctx: Context) -> None:
+    go_on.release()
+    assert reports_of_the_other.acquire(timeout=20)
+    report_progress(ctx, 1)
+
+
+async def test_thread_that_a_task_left_behind_reports_for_no_later_job() -> None:
+    await run_heard(leave_a_thread)
+    _, heard = await run_heard(report_after_the_other)
+    assert [progress.current for progress in heard] == [1]
+
+
+async def test_ctx_that_takes_reports_can_be_returned() -> None:
+    (ctx, day), heard = await run_heard(look, "2026-01-31")
+    report_progress(ctx, 1)
+    assert (day, heard) == (date(2026, 1, 31), [])
+
+
+def report_where_nobody_listens(ctx: Context) -> str:
+    report_progress(ctx, 1)
+    return "fine"
+
+
+async def test_process_without_a_listener_reports_nothing() -> None:
+    assert await run(report_where_nobody_listens) == "fine"
+
+
 async def test_function_is_found_behind_the_task_that_took_its_name() -> None:
     assert await shadowed_task.coroutine(CTX) == "found"
     assert isinstance(decorated, Function)
@@ -287,7 +371,7 @@ def test_process_killed_just_after_it_answered_serves_no_further_call(monkeypatc
     class CancelledJustNow:
         is_killed = is_buried = False
 
-        def ask(self, raw_request: bytes) -> bytes:
+        def ask(self, raw_request: bytes, hear: object) -> bytes:
             call.end()
             return pickle.dumps(child_processes.Returned(42))
 
@@ -300,7 +384,9 @@ def test_process_killed_just_after_it_answered_serves_no_further_call(monkeypatc
 
     child = CancelledJustNow()
     monkeypatch.setattr(child_processes, "child_of_this_thread", lambda: child)
-    call = child_processes.Call("pid", child_processes.Request(child_processes.Reference("os", "getpid"), {}, (), {}))
+    reference = child_processes.Reference("os", "getpid")
+    request = child_processes.Request(reference, {}, (), {}, has_listener=False)
+    call = child_processes.Call("pid", request, lambda _: None)
     with pytest.raises(ChildProcessDied):
         call.run()
     assert (child.is_killed, child.is_buried) == (True, True)

@@ -9,6 +9,8 @@ import anyio
 from arq.connections import ArqRedis
 from msgspec import Meta, Struct
 
+from workers.progress import report_progress
+
 __all__ = ["EnqueuedLoad", "LoadTaskName", "load_test_orchestrator"]
 
 LoadTaskName = Literal[
@@ -86,6 +88,7 @@ async def load_test_orchestrator(
             await anyio.sleep(delay_between_batches_ms / 1000)
         batch = range(first, min(first + batch_size, num_tasks))
         enqueued += sum(await all_of([enqueue(number) for number in batch]))
+        report_progress(ctx, batch.stop, num_tasks)
     return EnqueuedLoad(
         task_name=task_name,
         num_tasks=num_tasks,
