@@ -6,8 +6,8 @@ from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from arq.connections import RedisSettings
-from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.connection import BlockingConnectionPool, parse_url
+from redis.asyncio import Redis
+from redis.asyncio.connection import parse_url
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
@@ -17,7 +17,7 @@ from bridge.aegis_redis import AegisRedis
 from bridge.codec import job_deserializer, job_deserializer_accepting_pickle, job_serializer
 from bridge.embedded_valkey import ensure_running
 from bridge.errors import ConfigurationError, StoreUnreachable
-from bridge.fast_connection import fast
+from bridge.fast_connection import FastBlockingPool, FastPool, fast
 from bridge.settings import Settings
 
 __all__ = [
@@ -210,7 +210,7 @@ def same_place(redis: Redis) -> Redis:
     if "server" in given:  # fakeredis answers at once and knows no timeouts
         options = {}
     return Redis(
-        connection_pool=ConnectionPool(
+        connection_pool=FastPool(
             connection_class=fast(pool.connection_class), max_connections=MAX_CONNECTIONS, **(options | given)
         )
     )
@@ -246,7 +246,7 @@ def open_at(where: RedisSettings) -> AegisRedis:
     # The plain pool connects one connection after the other: while Redis is silent, the n-th caller would wait
     # n times as long for the bad news.
     pool = client.connection_pool
-    client.connection_pool = BlockingConnectionPool(
+    client.connection_pool = FastBlockingPool(
         connection_class=fast(pool.connection_class),
         max_connections=MAX_CONNECTIONS,
         timeout=SOCKET_TIMEOUT_S,

@@ -1,4 +1,4 @@
-"""Connections of redis-py that do in Python, for each command, no more than they must.
+"""Connections and pools of redis-py that do in Python, for each command, no more than they must.
 
 redis-py 5 writes commands argument by argument, which was a third of the time of a call with five thousand
 arguments, as the batched scripts have. Before each command it reads with a timeout of 0, which takes a turn of the
@@ -9,10 +9,17 @@ asyncio task of its own there.
 from typing import Any, Final
 
 from hiredis import pack_command
-from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import (
+    AbstractConnection,
+    BlockingConnectionPool,
+    Connection,
+    ConnectionPool,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
 from redis.asyncio.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
 
-__all__ = ["fast"]
+__all__ = ["FastBlockingPool", "FastPool", "fast"]
 
 KNOWN: Final = (
     Connection, SSLConnection, UnixDomainSocketConnection, SentinelManagedConnection, SentinelManagedSSLConnection
@@ -41,6 +48,11 @@ class Fast(AbstractConnection):
             await super().send_packed_command([], check_health=False)
 
     async def can_read_destructive(self) -> bool:
+        """Whether the connection cannot be used as it is; what is unread is left there."""
+        return self.is_stale
+
+    @property
+    def is_stale(self) -> bool:
         """Whether the connection has ended, or holds a reply that nobody has read, as far as the event loop knows."""
         reader: Any = self._reader
         parser: Any = self._parser
@@ -51,6 +63,25 @@ def is_full(writer: Any) -> bool:
     """Whether more waits to be written than a socket takes at once."""
     high: int = writer.transport.get_write_buffer_limits()[1]
     return bool(writer.transport.get_write_buffer_size() > high)
+
+
+class FastPool(ConnectionPool):
+    """Gives a connection that is there and clean at once; redis-py's takes a lock and a timeout each time."""
+
+    async def get_connection(self, *args: Any, **options: Any) -> AbstractConnection:
+        """A connection that is ready to send a command."""
+        if self._available_connections:
+            connection = self._available_connections[-1]
+            if isinstance(connection, Fast) and not connection.is_stale:
+                self._available_connections.pop()
+                self._in_use_connections.add(connection)
+                return connection
+        found: AbstractConnection = await super().get_connection(*args, **options)
+        return found
+
+
+class FastBlockingPool(FastPool, BlockingConnectionPool):
+    """The same for the pool whose callers wait until a connection is free."""
 
 
 def fast(connection_class: type[AbstractConnection]) -> type[AbstractConnection]:
