@@ -23,7 +23,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as RichTable
 
 from bridge.child_process import die_with_parent
-from tests.benchmarks.contenders import PEERS, ROOT, TITLES, LeftOut, Program, environment, floor, last_line, ours, peer
+from tests.benchmarks.contenders import (
+    PEERS,
+    ROOT,
+    TITLES,
+    LeftOut,
+    Program,
+    environment,
+    floor,
+    last_line,
+    peer,
+    versions_of_ours,
+)
 from tests.benchmarks.figure import Values, end_on_sigterm
 from tests.benchmarks.page import with_report
 from tests.benchmarks.plan import FIGURES, FULL, QUICK, Step, plan
@@ -145,7 +156,9 @@ def run(options: argparse.Namespace) -> Report:
             progress_out.print(line_of(measurement))
         with Redis(port=port) as client:
             report.versions["valkey"] = server_version(client)
-    report.versions.update({"ours": ours()} | {name: one.versions for name, one in programs.items() if name != "floor"})
+    report.versions.update(
+        {"ours": versions_of_ours()} | {name: one.versions for name, one in programs.items() if name != "floor"}
+    )
     report.left_out.update(left_out)
     return report
 

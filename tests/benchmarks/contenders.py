@@ -11,7 +11,7 @@ from typing import Final
 
 from tests.cli.processes import is_of_ours
 
-__all__ = ["PEERS", "ROOT", "TITLES", "LeftOut", "Program", "environment", "floor", "ours", "peer"]
+__all__ = ["PEERS", "ROOT", "TITLES", "LeftOut", "Program", "environment", "floor", "peer", "versions_of_ours"]
 
 ROOT: Final = Path(__file__).parents[2]
 PEERS_FOLDER: Final = Path(__file__).parent / "peers"
@@ -54,7 +54,7 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not is_of_ours(name)}
 
 
-def ours() -> str:
+def versions_of_ours() -> str:
     """The versions of what ours runs on."""
     return versions_of(sys.executable, "arq", "redis", "hiredis", "msgspec", "uvloop")
 

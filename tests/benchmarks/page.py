@@ -37,9 +37,10 @@ def markdown(table: Table) -> str:
 
 def circumstances(report: Report) -> str:
     machine = report.machine
+    load = "" if machine.load is None else f", load average {machine.load:g} before it began"
     lines = [
         f"{report.date:%Y-%m-%d %H:%M} UTC, commit {report.commit}, `{report.command}`",
-        f"{machine.processor}, {machine.cores} cores, {machine.memory_gb:g} GB, {machine.system}",
+        f"{machine.processor}, {machine.cores} cores, {machine.memory_gb:g} GB, {machine.system}{load}",
         f"rounds: {report.rounds}",
         *(f"{TITLES.get(name, name)}: {versions}" for name, versions in report.versions.items()),
         *(f"left out: {TITLES[name]}: {reason}" for name, reason in report.left_out.items()),

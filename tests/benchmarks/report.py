@@ -34,12 +34,13 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
-    """Where it ran."""
+    """Where it ran. ``load``: processes that wanted a core in the minute before, on average."""
 
     processor: str
     cores: int
     memory_gb: float
     system: str
+    load: float | None = None
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +87,7 @@ def here(*, command: str, rounds: int) -> Report:
             cores=psutil.cpu_count() or 1,
             memory_gb=round(psutil.virtual_memory().total / 1e9, 1),
             system=f"{platform.system()} {platform.release()}",
+            load=round(psutil.getloadavg()[0], 2),
         ),
     )
 

@@ -4,11 +4,12 @@ import psutil
 
 from bridge.catalog import load_catalog
 from bridge.control import Control
+from bridge.event_stream import EventStream
 from tests.benchmarks.bench_queue import IMPORT_PATHS, SLEEPERS_KEY, Sleepers
 from tests.benchmarks.contest import BULK
 from tests.benchmarks.figure import Values, run_figure
 from tests.benchmarks.ours import new_jobs, open_pool
-from tests.benchmarks.worker_processes import commands_on, last_id, started_workers, until_events
+from tests.benchmarks.worker_processes import commands_on, started_workers, until_events
 
 QUEUE = "sleepers"
 
@@ -24,7 +25,7 @@ async def measure(url: str, *, jobs: int, workers: int, seconds: float) -> Value
     with commands_on(url) as commands:
         processes = await started_workers(commands, redis, workers, QUEUE)
         server = psutil.Process((await redis.info("server"))["process_id"])
-        before = await last_id(redis)
+        before = await EventStream(redis).last_id()
         machine_s, server_s = busy_s(), sum(server.cpu_times()[:2])
         await control.resume(QUEUE)
         (resumed_ms,) = await until_events(redis, "queue.resumed", 1, after=before, alive=processes)

@@ -22,7 +22,7 @@ REPORT: Final = Report(
     commit="abc1234",
     command="make bench",
     rounds=3,
-    machine=Machine(processor="A processor", cores=2, memory_gb=8, system="Linux 6"),
+    machine=Machine(processor="A processor", cores=2, memory_gb=8, system="Linux 6", load=0.25),
     versions={"valkey": "valkey 9.1.2", "arq": "arq 0.28.0, Python 3.11.7"},
     left_out={"bullmq": "there is no node and npm on the PATH"},
     measurements=[
@@ -110,7 +110,15 @@ def test_sleepers_have_a_row_for_each_number_of_workers(page: Page) -> None:
 
 def test_circumstances_are_told(page: Page) -> None:
     text = page.path.read_text()
-    for told in ("2026-01-02 03:04 UTC", "abc1234", "make bench", "A processor, 2 cores", "valkey 9.1.2", "arq 0.28.0"):
+    for told in (
+        "2026-01-02 03:04 UTC",
+        "abc1234",
+        "make bench",
+        "A processor, 2 cores",
+        "load average 0.25",
+        "valkey 9.1.2",
+        "arq 0.28.0",
+    ):
         assert told in text
 
 

@@ -10,10 +10,11 @@ from typing import Final
 from redis.asyncio import Redis
 
 from bridge import keys
+from bridge.event_stream import EventStream
 from tests.benchmarks.bench_queue import IMPORT_PATHS
 from tests.cli.processes import Command, Commands
 
-__all__ = ["POLL_S", "commands_on", "last_id", "started_workers", "until_events"]
+__all__ = ["POLL_S", "commands_on", "started_workers", "until_events"]
 
 POLL_S: Final = 0.05
 PAGE: Final = 1000
@@ -32,7 +33,7 @@ def commands_on(url: str) -> Iterator[Commands]:
 
 async def started_workers(commands: Commands, redis: Redis, count: int, queue: str) -> list[Command]:
     """So many worker processes that have told that they are ready."""
-    after = await last_id(redis)
+    after = await EventStream(redis).last_id()
     workers = [commands.start("worker", queue) for _ in range(count)]
     await until_events(redis, "worker.started", count, after=after, alive=workers)
     return workers
@@ -55,9 +56,3 @@ async def until_events(redis: Redis, kind: str, count: int, *, after: str, alive
                 command.assert_is_running()
             await asyncio.sleep(POLL_S)
     return found[:count]
-
-
-async def last_id(redis: Redis) -> str:
-    """The id of the newest event, ``0-0`` when there is none."""
-    newest = await redis.xrevrange(keys.EVENTS, count=1)
-    return newest[0][0].decode() if newest else "0-0"
