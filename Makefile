@@ -10,7 +10,7 @@ TEST_PROCESSES ?= logical
 CHECKS := format-check lint types imports test wheel-check
 
 .DEFAULT_GOAL := help
-.PHONY: help serve dev worker-test logs-worker health-detailed install install-dev test check chaos \
+.PHONY: help serve dev worker-test logs-worker health-detailed install install-dev test check chaos bench \
 	$(CHECKS) format constraints clean .runtime .dev
 
 help: ## list the targets
@@ -60,6 +60,9 @@ test: .dev ## run the tests
 
 chaos: .dev ## kill workers and trouble Redis under load, then balance the books
 	@$(BIN)/python -m tests.faults.chaos $(ARGS)
+
+bench: .dev ## measure speed beside other queues (15 minutes; with ARGS=--quick 2)
+	@exec $(BIN)/python -m tests.benchmarks $(ARGS)
 
 check: .dev ## everything CI runs: format, lint, types, import rules, tests, wheel
 	@set -e; started=$$(date +%s); \

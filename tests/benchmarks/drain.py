@@ -1,0 +1,14 @@
+"""Jobs a second of one BatchWorker process: no-op tasks, results kept, every event on."""
+
+from tests.benchmarks import contest
+from tests.benchmarks.bench_queue import tally
+from tests.benchmarks.figure import Values, run_figure
+from tests.benchmarks.ours import contender_at
+
+
+async def measure(url: str, *, jobs: int) -> Values:
+    return await contest.drain(contender_at(url), tally, jobs)
+
+
+if __name__ == "__main__":
+    run_figure(measure, __doc__, jobs=40_000)
