@@ -188,10 +188,12 @@ def read_sentinel_url(url: str, database: int) -> RedisSettings:
     )
 
 
-def same_place(redis: Redis) -> Redis:
+def same_place(redis: Redis, *, silence_s: float = SOCKET_TIMEOUT_S) -> Redis:
     """Another client of the same Redis, with connections of its own: for blocking reads, or another event loop.
 
-    It notices a silent Redis after a few seconds, whatever the first one does.
+    Args:
+        redis: the first one.
+        silence_s: how long the other one waits for an answer, whatever the first one does.
     """
     pool = redis.connection_pool
     if isinstance(pool, SentinelConnectionPool):
@@ -203,15 +205,15 @@ def same_place(redis: Redis) -> Redis:
         )
         own = ("connection_pool", "host", "port")
         options = {name: value for name, value in pool.connection_kwargs.items() if name not in own}
-        client: Redis = sentinel.master_for(pool.service_name, **options)
+        client: Redis = sentinel.master_for(pool.service_name, **{**options, "socket_timeout": silence_s})
         return client
-    options = {"socket_timeout": SOCKET_TIMEOUT_S, "socket_connect_timeout": CONNECT_TIMEOUT_S}
-    given = {name: value for name, value in pool.connection_kwargs.items() if value is not None or name not in options}
-    if "server" in given:  # fakeredis answers at once and knows no timeouts
-        options = {}
+    options = dict(pool.connection_kwargs)
+    if "server" not in options:  # fakeredis answers at once and knows no timeouts
+        options["socket_timeout"] = silence_s
+        options["socket_connect_timeout"] = options.get("socket_connect_timeout") or CONNECT_TIMEOUT_S
     return Redis(
         connection_pool=FastPool(
-            connection_class=fast(pool.connection_class), max_connections=MAX_CONNECTIONS, **(options | given)
+            connection_class=fast(pool.connection_class), max_connections=MAX_CONNECTIONS, **options
         )
     )
 

@@ -27,7 +27,7 @@ from bridge.broker import STORE_AWAY, is_away, open_at, same_place
 from bridge.codec import job_deserializer, job_serializer
 from bridge.scripts import Claims, Ending, Scripts
 from workers.backoff import Backoff
-from workers.bell import Bell
+from workers.bell import BLOCK_S, Bell
 from workers.claim import FIELDS, Run, runs_of
 from workers.deadlines import Deadlines
 from workers.duties import DutyThread
@@ -44,7 +44,7 @@ __all__ = ["BatchWorker"]
 
 logger = logging.getLogger("aegis.workers")
 
-POLL_S: Final = 2.0
+POLL_S: Final = 1.25
 """How often an idle worker looks for jobs though nobody rang."""
 TICK_S: Final = 0.5
 """How often aborts of arq's clients, cron jobs and the sign of life are looked after; arq's own poll."""
@@ -140,7 +140,7 @@ class BatchWorker(Worker):
         """Everything that belongs to the running event loop."""
         self._slot = asyncio.Event()
         self._claim_client = same_place(self.pool)
-        self._bell_client = same_place(self.pool)
+        self._bell_client = same_place(self.pool, silence_s=BLOCK_S + 1)
         self._orders_client = same_place(self.pool)
         self._orders = Orders(
             self._orders_client, keys.orders(self.worker_id), has_work=lambda: bool(self.running), obey=self._abort

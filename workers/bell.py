@@ -9,12 +9,12 @@ from redis.asyncio import Redis
 from bridge.broker import is_away
 from workers.backoff import Backoff
 
-__all__ = ["Bell"]
+__all__ = ["BLOCK_S", "Bell"]
 
 logger = logging.getLogger("aegis.workers")
 
-BLOCK_S: Final = 2
-"""Longest read; below the socket timeout of the connection."""
+BLOCK_S: Final = 5
+"""Longest read; the client has to bear a silence of that length."""
 EXPIRES_S: Final = 60
 """As in the scripts that ring."""
 
@@ -23,7 +23,7 @@ class Bell:
     """Listens while somebody waits.
 
     Args:
-        redis: a client for the blocking read alone.
+        redis: a client for the blocking read alone, whose socket timeout is above `BLOCK_S`.
         key: the list.
     """
 

@@ -47,7 +47,7 @@ OURS_ALONE: Final = (
     Work("memory of an event in the stream, bytes", "memory", "stream_bytes_per_event", NOTHING),
     Work("memory of an idle worker, MB", "idle", "worker_mb", "60"),
     Work("memory of an idle gateway, MB", "idle", "gateway_mb", "80"),
-    Work("commands of an idle worker, a second", "idle", "worker_commands_per_s", NOTHING),
+    Work("commands of an idle worker, a second", "idle", "worker_commands_per_s", "2"),
 )
 SLEEPERS: Final = (
     ("took_s", "took, s"),
