@@ -188,12 +188,10 @@ def read_sentinel_url(url: str, database: int) -> RedisSettings:
     )
 
 
-def same_place(redis: Redis, *, silence_s: float = SOCKET_TIMEOUT_S) -> Redis:
+def same_place(redis: Redis) -> Redis:
     """Another client of the same Redis, with connections of its own: for blocking reads, or another event loop.
 
-    Args:
-        redis: the first one.
-        silence_s: how long the other one waits for an answer, whatever the first one does.
+    It notices a silent Redis after a few seconds, whatever the first one does.
     """
     pool = redis.connection_pool
     if isinstance(pool, SentinelConnectionPool):
@@ -205,11 +203,11 @@ def same_place(redis: Redis, *, silence_s: float = SOCKET_TIMEOUT_S) -> Redis:
         )
         own = ("connection_pool", "host", "port")
         options = {name: value for name, value in pool.connection_kwargs.items() if name not in own}
-        client: Redis = sentinel.master_for(pool.service_name, **{**options, "socket_timeout": silence_s})
+        client: Redis = sentinel.master_for(pool.service_name, **{**options, "socket_timeout": SOCKET_TIMEOUT_S})
         return client
     options = dict(pool.connection_kwargs)
     if "server" not in options:  # fakeredis answers at once and knows no timeouts
-        options["socket_timeout"] = silence_s
+        options["socket_timeout"] = SOCKET_TIMEOUT_S
         options["socket_connect_timeout"] = options.get("socket_connect_timeout") or CONNECT_TIMEOUT_S
     return Redis(
         connection_pool=FastPool(

@@ -35,6 +35,7 @@ __all__ = [
     "QUEUE_PREFIX",
     "RESULT_PREFIX",
     "RETRY_PREFIX",
+    "RING_PREFIX",
     "STATS_PREFIX",
     "STATS_TTL_MS",
     "WAKE_PREFIX",
@@ -56,6 +57,7 @@ __all__ = [
     "queue_name",
     "result",
     "retry",
+    "ring",
     "stats",
     "wake",
     "worker",
@@ -80,6 +82,8 @@ EVENTS: Final = "aegis:events"
 """stream, capped: every state change. See `bridge.events`."""
 WAKE_PREFIX: Final = "aegis:wake:"
 """list of at most one token, expiring after a minute: there may be work; idle workers block on it."""
+RING_PREFIX: Final = "aegis:ring:"
+"""list, TTL of a minute: a worker, named by its id, ends its own blocking read with it."""
 PAUSED_PREFIX: Final = "aegis:paused:"
 """string, no TTL: while it is there, our workers start no job of the queue."""
 ORDERS_PREFIX: Final = "aegis:orders:"
@@ -183,6 +187,11 @@ def orders(worker_id: str) -> str:
 def cron(name: str) -> str:
     """The runs of cron jobs of the queue with this short name."""
     return CRON_PREFIX + name
+
+
+def ring(worker_id: str) -> str:
+    """The list with which a worker rings for itself."""
+    return RING_PREFIX + worker_id
 
 
 def wake(name: str) -> str:

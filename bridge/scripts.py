@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
 
 from bridge import keys
 from bridge.events import EventData, encode_data
@@ -165,6 +166,7 @@ class Scripts:
 
     def __init__(self, redis: Redis, *, events_max_len: int) -> None:
         self.events_max_len = events_max_len
+        self._redis = redis
         self._enqueue = redis.register_script(source("enqueue"))
         self._report = redis.register_script(source("report"))
         self._depth = redis.register_script(source("depth"))
@@ -215,8 +217,13 @@ class Scripts:
         ahead_ms: int,
         most_tries: bytes,
         heeds_aborts: bool,
+        rung_by: Sequence[str] = (),
+        block_s: float = 0,
     ) -> Claims:
         """Takes up to ``wanted`` due jobs: each has this token, its lease, and a ``job.started`` event.
+
+        With ``rung_by`` it does so once there is something in one of these lists, or ``block_s`` seconds are over: the
+        server goes from the one to the other by itself, which saves a round trip.
 
         Args:
             queue: short name.
@@ -227,10 +234,28 @@ class Scripts:
             ahead_ms: how far ahead a due time matters.
             most_tries: JSON object, task -> most attempts, ``""`` -> those of the others.
             heeds_aborts: whether entries of arq's abort set count.
+            rung_by: lists, from one of which something is taken first.
+            block_s: how long to wait for that.
         """
         arguments = (self.events_max_len, queue, worker, token, wanted, keys.LEASE_MS, ahead_ms, most_tries)
-        reply = await self._claim(keys=(queue_key,), args=(*arguments, int(heeds_aborts)))
+        call = (1, queue_key, *arguments, int(heeds_aborts))
+        reply = await self._claim_when_rung(rung_by, block_s, call) if rung_by else None
+        if reply is None:
+            reply = await self._claim(keys=(queue_key,), args=call[2:])
         return Claims(int(reply[0]), int(reply[1]), reply[2:])
+
+    async def _claim_when_rung(self, lists: Sequence[str], block_s: float, call: tuple[Any, ...]) -> list[Any] | None:
+        """The answer of the claim; ``None`` when the server does not know the script."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.blpop(list(lists), timeout=block_s)  # type: ignore[arg-type]  # Redis takes fractions since 6
+            pipe.execute_command("EVALSHA", self._claim.sha, *call)
+            _, reply = await pipe.execute(raise_on_error=False)
+        if isinstance(reply, NoScriptError):
+            return None
+        if isinstance(reply, Exception):
+            raise reply
+        claims: list[Any] = reply
+        return claims
 
     async def finish(self, queue: str, queue_key: str, *, worker: str, endings: Sequence[Ending]) -> list[int]:
         """Writes the ends of attempts; each 1 in the answer is committed, each 0 had lost its token and is not."""

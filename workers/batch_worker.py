@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from time import time
 from typing import Any, Final, cast
@@ -27,7 +27,7 @@ from bridge.broker import STORE_AWAY, is_away, open_at, same_place
 from bridge.codec import job_deserializer, job_serializer
 from bridge.scripts import Claims, Ending, Scripts
 from workers.backoff import Backoff
-from workers.bell import BLOCK_S, Bell
+from workers.bell import Bell
 from workers.claim import FIELDS, Run, runs_of
 from workers.deadlines import Deadlines
 from workers.duties import DutyThread
@@ -44,7 +44,7 @@ __all__ = ["BatchWorker"]
 
 logger = logging.getLogger("aegis.workers")
 
-POLL_S: Final = 1.25
+POLL_S: Final = 1.75
 """How often an idle worker looks for jobs though nobody rang."""
 TICK_S: Final = 0.5
 """How often aborts of arq's clients, cron jobs and the sign of life are looked after; arq's own poll."""
@@ -106,7 +106,6 @@ class BatchWorker(Worker):
         loops = [
             asyncio.create_task(loop)
             for loop in (
-                self._bell_loop(),
                 self._orders.listen(),
                 self._buffer.run(),
                 self._progress.run(),
@@ -140,13 +139,14 @@ class BatchWorker(Worker):
         """Everything that belongs to the running event loop."""
         self._slot = asyncio.Event()
         self._claim_client = same_place(self.pool)
-        self._bell_client = same_place(self.pool, silence_s=BLOCK_S + 1)
+        self._bell_client = same_place(self.pool)
         self._orders_client = same_place(self.pool)
         self._orders = Orders(
             self._orders_client, keys.orders(self.worker_id), has_work=lambda: bool(self.running), obey=self._abort
         )
         self._scripts = Scripts(self._claim_client, events_max_len=self.events_max_len)
-        self._bell = Bell(self._bell_client, keys.wake(self.queue))
+        self._waiting_scripts = Scripts(self._bell_client, events_max_len=self.events_max_len)
+        self._bell = Bell(self._bell_client, queue=self.queue, worker_id=self.worker_id)
         self._buffer = FinishBuffer(self._finish, self._committed)
         self._progress = self.ctx[PROGRESS] = ProgressWriter(
             self._scripts, queue=self.queue, worker=self.worker_id, attempt_of=self._attempt_of
@@ -184,7 +184,7 @@ class BatchWorker(Worker):
         """Running jobs are given back, outcomes written, connections closed."""
         was_stopped, self._is_stopping = self._is_stopping, True
         self._wake_up()
-        await asyncio.wait({claiming})
+        await asyncio.wait({claiming}, timeout=WRITE_LAST_S)  # Redis may be silent
         self._stop_runs()
         if tasks := list(self.tasks.values()):
             await asyncio.wait(tasks)
@@ -194,7 +194,7 @@ class BatchWorker(Worker):
         await self._duties.stop()
         await self._tell(self._heart.stop)
         self._deadlines.close()
-        while pending := {task for task in loops if not task.done()}:
+        while pending := {task for task in (claiming, *loops) if not task.done()}:
             for task in pending:
                 task.cancel()  # again and again: on 3.11 redis-py may swallow a cancellation
             await asyncio.wait(pending, timeout=0.1)
@@ -255,7 +255,7 @@ class BatchWorker(Worker):
     def _wake_up(self) -> None:
         if self._slot is not None:
             self._slot.set()
-        if self._bell is not None:
+        if self._bell is not None and not self.burst:
             self._bell.ring()
 
     @property
@@ -273,8 +273,9 @@ class BatchWorker(Worker):
 
     async def _claim_forever(self) -> None:
         """Jobs are claimed while there are free places, until the worker stops or its burst is done."""
-        assert self._slot is not None and self._bell is not None  # noqa: S101, PT018 - _open() made them
+        assert self._slot is not None  # noqa: S101 - _open() made it
         backoff = Backoff("jobs cannot be claimed", logger)
+        pause_s = 0.0
         while not self._is_stopping:
             self._slot.clear()
             wanted = self._wanted()
@@ -283,19 +284,22 @@ class BatchWorker(Worker):
                     return
                 await self._slot.wait()
                 await asyncio.sleep(0)  # whatever ends in this turn of the loop frees its place too
+                pause_s = 0.0
                 continue
             try:
-                claims = await self._claim(wanted)
+                if pause_s and (self.burst or self.running or self._hooks):
+                    await self._pause(pause_s)
+                    pause_s = 0.0
+                    continue
+                claims = await self._claim(wanted, pause_s=pause_s)
                 if not claims.jobs and await self._is_burst_done():
                     return
             except Exception as error:
                 await backoff.after(error, is_expected=is_away(error))
                 continue
             backoff.reset()
-            if len(claims.jobs) < wanted * FIELDS and not self._is_stopping:
-                await self._bell.wait(self._pause_s(claims))
-            else:
-                await asyncio.sleep(0)
+            pause_s = self._pause_s(claims) if len(claims.jobs) < wanted * FIELDS else 0.0
+            await asyncio.sleep(0)
 
     def _wanted(self) -> int:
         """How many jobs to claim now."""
@@ -306,28 +310,55 @@ class BatchWorker(Worker):
             free = min(free, self.max_burst_jobs - self._started)
         return free
 
-    async def _claim(self, wanted: int) -> Claims:
+    async def _claim(self, wanted: int, *, pause_s: float = 0.0) -> Claims:
+        """Jobs have been claimed and started: at once, or when somebody rings or the pause is over.
+
+        A worker that runs jobs must not claim in that way, since one of them may block the event loop: what it
+        claimed then would wait although others are idle.
+        """
+        assert self._bell is not None  # noqa: S101 - _open() made it
         self._claims += 1
         token = f"{self.worker_id}:{self._claims}"
-        claims = await self._scripts.claim(
-            self.queue,
-            self.queue_name,
-            worker=self.worker_id,
-            token=token,
-            wanted=wanted,
-            ahead_ms=int(POLL_S * 1000),
-            most_tries=self._most_tries,
-            heeds_aborts=self.allow_abort_jobs,
-        )
+        with self._alarm(pause_s):
+            claims = await (self._waiting_scripts if pause_s else self._scripts).claim(
+                self.queue,
+                self.queue_name,
+                worker=self.worker_id,
+                token=token,
+                wanted=wanted,
+                ahead_ms=int(POLL_S * 1000),
+                most_tries=self._most_tries,
+                heeds_aborts=self.allow_abort_jobs,
+                rung_by=self._bell.lists if pause_s else (),
+                block_s=POLL_S,
+            )
         self._clock_offset_ms = claims.now_ms - time() * 1000
         for run in runs_of(claims, token):
             self._start(run)
         return claims
 
+    async def _pause(self, pause_s: float) -> None:
+        """Somebody rang, or the pause is over; a burst, which waits for its own jobs alone, does not listen."""
+        assert self._slot is not None and self._bell is not None  # noqa: S101, PT018 - _open() made them
+        with self._alarm(pause_s):
+            await (self._slot.wait() if self.burst else self._bell.wait(POLL_S))
+
+    @contextlib.contextmanager
+    def _alarm(self, pause_s: float) -> Iterator[None]:
+        """While inside, the worker is woken up after the pause, if Redis does not do it, or not to the ms."""
+        if pause_s <= 0 or (pause_s >= POLL_S and not self.burst):
+            yield
+            return
+        alarm = self.loop.call_later(pause_s, self._wake_up)
+        try:
+            yield
+        finally:
+            alarm.cancel()
+
     def _start(self, run: Run) -> None:
         if earlier := self.leases.get(run.job_id):
             earlier.stop("lost")
-        if self._is_stopping:
+        if self._is_stopping or not self.allow_pick_jobs:
             run.stop_reason = "stop"
         self.leases[run.job_id] = run
         self.running.add(run)
@@ -347,10 +378,6 @@ class BatchWorker(Worker):
         if 0 <= self.max_burst_jobs <= self._started:
             return True
         return not await self._claim_client.zcard(self.queue_name)
-
-    async def _bell_loop(self) -> None:
-        assert self._bell is not None  # noqa: S101 - _open() made it
-        await self._bell.listen()
 
     # --- execute and finish ---------------------------------------------------------------------
 
@@ -414,12 +441,10 @@ class BatchWorker(Worker):
                 self._hooks.add(hook)
                 hook.add_done_callback(self._hook_ended)
         self._slot.set()  # type: ignore[union-attr]  # _open() made it
-        if self.burst:
-            self._bell.ring()  # type: ignore[union-attr]
 
     def _hook_ended(self, hook: "asyncio.Task[None]") -> None:
         self._hooks.discard(hook)
-        self._wake_up()
+        self._slot.set()  # type: ignore[union-attr]  # _open() made it
 
     async def _run_after_job_end(self, run: Run) -> None:
         assert self.after_job_end is not None  # noqa: S101

@@ -1,4 +1,4 @@
-"""Wake-ups: a blocking read on the queue's bell, so that an idle worker starts a job at once and asks for none."""
+"""Wake-ups: a blocking read that ends when there may be jobs, or when the worker rings for itself."""
 
 import asyncio
 import logging
@@ -6,71 +6,49 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 
+from bridge import keys
 from bridge.broker import is_away
-from workers.backoff import Backoff
 
-__all__ = ["BLOCK_S", "Bell"]
+__all__ = ["Bell"]
 
 logger = logging.getLogger("aegis.workers")
 
-BLOCK_S: Final = 5
-"""Longest read; the client has to bear a silence of that length."""
 EXPIRES_S: Final = 60
-"""As in the scripts that ring."""
+"""A ring that nobody heard is forgotten."""
 
 
 class Bell:
-    """Listens while somebody waits.
+    """The lists that a worker reads from while it has nothing to do.
 
     Args:
-        redis: a client for the blocking read alone, whose socket timeout is above `BLOCK_S`.
-        key: the list.
+        redis: a client that bears silence as long as the reads block.
+        queue: short name.
+        worker_id: the worker, which has a list of its own.
     """
 
-    def __init__(self, redis: Redis, key: str) -> None:
+    def __init__(self, redis: Redis, *, queue: str, worker_id: str) -> None:
         self.redis = redis
-        self.key = key
-        self._rung = asyncio.Event()
-        self._wanted = asyncio.Event()
-
-    def ring(self) -> None:
-        """Whoever waits looks for jobs now."""
-        self._rung.set()
+        self.own = keys.ring(worker_id)
+        self.lists = (self.own, keys.wake(queue))
+        self._ringing: set[asyncio.Task[None]] = set()
 
     async def wait(self, timeout_s: float) -> None:
         """Somebody rang, or the time is over."""
-        self._wanted.set()
-        timer = asyncio.get_running_loop().call_later(timeout_s, self._rung.set)
+        reading: Any = self.redis.blpop(list(self.lists), timeout=timeout_s)  # type: ignore[arg-type]  # since Redis 6
+        await reading
+
+    def ring(self) -> None:
+        """This worker's read ends, or its next one does."""
+        ringing = asyncio.get_running_loop().create_task(self._ring())
+        self._ringing.add(ringing)
+        ringing.add_done_callback(self._ringing.discard)
+
+    async def _ring(self) -> None:
         try:
-            await self._rung.wait()
-        finally:
-            timer.cancel()
-            self._rung.clear()
-            self._wanted.clear()
-
-    async def listen(self) -> None:
-        """Takes a token of the list whenever somebody waits, for ever."""
-        backoff = Backoff("wake-ups do not arrive", logger)
-        while True:
-            await self._wanted.wait()
-            try:
-                reading: Any = self.redis.blpop([self.key], timeout=BLOCK_S)
-                token = await reading
-                if token is None:
-                    continue
-                if not self._wanted.is_set():
-                    await self._pass_on(token[1])
-                self._rung.set()
-            except Exception as error:
-                await backoff.after(error, is_expected=is_away(error))
-            else:
-                backoff.reset()
-                await asyncio.sleep(0)
-
-    async def _pass_on(self, token: bytes) -> None:
-        """The worker has become busy meanwhile: another one may be idle."""
-        if not await self.redis.exists(self.key):
             async with self.redis.pipeline(transaction=True) as pipe:
-                pipe.rpush(self.key, token)
-                pipe.expire(self.key, EXPIRES_S)
+                pipe.rpush(self.own, "1")
+                pipe.expire(self.own, EXPIRES_S)
                 await pipe.execute()
+        except Exception as error:  # then the read ends by itself
+            if not is_away(error):
+                logger.exception("a worker cannot ring for itself")

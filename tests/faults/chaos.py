@@ -1,6 +1,7 @@
 """A chaos run: workers killed at random under load, Redis restarted and paused, connections cut; then the books.
 
-At the end a task blocks the event loop of a worker for longer than a lease, and running jobs are taken from workers.
+Some workers are stopped rather than killed, and the clock of every second one is an hour off. At the end a task
+blocks the event loop of a worker for longer than a lease, and running jobs are taken from workers.
 
 ``python -m tests.faults.chaos --jobs 100000 --kills 50`` is the long form (``make chaos``); a test runs a
 short one. The books: every acknowledged job has exactly one terminal event and one result, no attempt was
@@ -32,6 +33,7 @@ from bridge.settings import Settings
 from bridge.verifier import Report, Verifier
 from tests.cli.processes import Command, Commands, ValkeyChild
 from tests.faults.chaos_queue import QUEUE
+from tests.faults.wrong_clock import wrong_clock
 
 __all__ = ["Books", "read_books", "run_chaos"]
 
@@ -45,6 +47,10 @@ REFUSALS = ("the lease was lost, another worker has it", "its lease was over, th
 """What a worker logs of a job that was taken from it."""
 PAUSE_S = 0.4
 """Between two kills, about: jobs keep coming until the last one."""
+STOP_EVERY = 5
+"""So many workers end until one of them does so by a SIGTERM; the others are killed."""
+SKEWS_S = (0, 3600, 0, -3600)
+"""Of the workers' clocks."""
 
 
 class Books:
@@ -52,6 +58,7 @@ class Books:
 
     def __init__(self, acknowledged: set[str], *, stolen: int, report: Report) -> None:
         self.acknowledged = acknowledged
+        self.kills = self.stops = self.restarts = 0
         self.stolen = stolen
         self.refused = 0
         self.report = report
@@ -74,6 +81,7 @@ class Books:
 
     def __str__(self) -> str:
         return (
+            f"{self.kills} workers killed, {self.stops} stopped, Redis restarted {self.restarts} times; "
             f"{len(self.acknowledged)} jobs, {self.starts} starts, {self.stalled} taken over from dead workers: "
             f"{len(self.lost)} lost, {len(self.doubled)} ended twice, {len(self.stale_commits)} stale commits, "
             f"{self.results} results, {self.left_in_queue} left in the queue, {self.stolen} stolen, "
@@ -171,7 +179,16 @@ async def steal(redis: Redis, acknowledged: set[str]) -> int:
 async def run_chaos(
     folder: Path, *, jobs: int, kills: int, workers: int = 2, restarts: int = 1, say: Any = lambda text: None
 ) -> Books:
-    """The books of a run in which ``kills`` workers were killed and Redis was restarted ``restarts`` times."""
+    """The books of a run in which ``kills`` workers were killed and Redis was restarted ``restarts`` times.
+
+    Args:
+        folder: for logs and data.
+        jobs: how many are enqueued while that happens.
+        kills: by SIGKILL; a quarter as many are stopped by SIGTERM.
+        workers: how many processes there are at a time.
+        restarts: of Redis; as often it is silent for a second, and all connections are cut.
+        say: told how far it is.
+    """
     valkey = ValkeyChild(folder)
     valkey.start()
     commands = Commands(
@@ -179,12 +196,14 @@ async def run_chaos(
     )
     acknowledged: set[str] = set()
     try:
-        running = [commands.start("worker") for _ in range(workers)]
-        enqueuing = asyncio.create_task(enqueue(valkey.url, jobs, acknowledged, pause_s=kills * PAUSE_S * BATCH / jobs))
-        for number in range(kills):
+        running = [start_worker(commands, number) for number in range(workers)]
+        ends = kills + kills // (STOP_EVERY - 1)
+        enqueuing = asyncio.create_task(enqueue(valkey.url, jobs, acknowledged, pause_s=ends * PAUSE_S * BATCH / jobs))
+        for number in range(ends):
             await asyncio.sleep(PAUSE_S * (0.5 + random.random()))
             victim = random.randrange(workers)
-            await asyncio.to_thread(end, running[victim], by=signal.SIGTERM if number % 5 == 4 else signal.SIGKILL)
+            is_stop = number % STOP_EVERY == STOP_EVERY - 1
+            await asyncio.to_thread(end, running[victim], by=signal.SIGTERM if is_stop else signal.SIGKILL)
             match number % 6 if number < 6 * restarts else None:
                 case 1:
                     await asyncio.to_thread(pause, valkey)
@@ -192,8 +211,8 @@ async def run_chaos(
                     await cut_connections(valkey.url)
                 case 5:
                     await asyncio.to_thread(restart, valkey)
-            running[victim] = commands.start("worker")
-            say(f"{number + 1}/{kills} workers ended, {len(acknowledged)} jobs acknowledged")
+            running[victim] = start_worker(commands, victim)
+            say(f"{number + 1}/{ends} workers ended, {len(acknowledged)} jobs acknowledged")
         await enqueuing
         redis = open_redis(Settings(redis_url=valkey.url))
         stolen = await steal(redis, acknowledged)
@@ -202,12 +221,19 @@ async def run_chaos(
             worker.assert_is_running()
             await asyncio.to_thread(end, worker, by=signal.SIGTERM)
         books = await read_books(redis, acknowledged, stolen=stolen)
+        books.kills, books.stops, books.restarts = kills, ends - kills, min(restarts, ends // 6)
         books.refused = sum(worker.stderr.count(text) for worker in running for text in REFUSALS)
         await redis.aclose(close_connection_pool=True)
         return books
     finally:
         commands.close()
         valkey.close()
+
+
+def start_worker(commands: Commands, number: int) -> Command:
+    """A worker whose clock is right or wrong, as its number says."""
+    skew_s = SKEWS_S[number % len(SKEWS_S)]
+    return commands.start("worker", **(wrong_clock(commands.folder / f"skew{skew_s}", skew_s) if skew_s else {}))
 
 
 def end(worker: Command, *, by: signal.Signals) -> None:
@@ -248,7 +274,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=100_000)
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--restarts", type=int, default=2)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -13,19 +13,13 @@ from bridge.event_stream import EventStream
 from bridge.events import Event, JobDeferred, JobEnqueued, JobRetrying, JobStarted
 from bridge.scripts import Scripts
 from bridge.verifier import Verifier
-from tests.cli.processes import ROOT, Commands
+from tests.cli.processes import Commands
 from tests.faults.chaos_queue import QUEUE, RUNS
+from tests.faults.wrong_clock import wrong_clock
 
 HOUR_S = 3600
 SOON_MS = 60_000
 """Far less than an hour, and enough for a busy machine."""
-SKEW = """
-import pathlib, time
-true_time, true_time_ns = time.time, time.time_ns
-time.time = lambda: true_time() + {skew_s}
-time.time_ns = lambda: true_time_ns() + {skew_s} * 10**9
-pathlib.Path(__file__).with_suffix(".used").touch()
-"""
 
 
 @pytest.fixture
@@ -36,11 +30,9 @@ def commands(tmp_path: Path, valkey_url: str) -> Iterator[Commands]:
 
 
 def burst(commands: Commands, skew_s: int) -> None:
-    """A worker with a wrong clock has run all jobs; Python imports ``sitecustomize`` before anything else."""
+    """A worker with a wrong clock has run all jobs."""
     folder = commands.folder / "skew"
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(SKEW.format(skew_s=skew_s))
-    commands.run("burst", "chaos", PYTHONPATH=f"{folder}:{ROOT}")
+    assert commands.start("burst", "chaos", **wrong_clock(folder, skew_s)).wait() == 0
     assert (folder / "sitecustomize.used").exists()
 
 
