@@ -81,7 +81,7 @@ ABORT: Final = abort_jobs_ss
 EVENTS: Final = "aegis:events"
 """stream, capped: every state change. See `bridge.events`."""
 WAKE_PREFIX: Final = "aegis:wake:"
-"""list of at most one token, expiring after a minute: there may be work; idle workers block on it."""
+"""list of at most one token, no TTL: there may be work; idle workers block on it."""
 RING_PREFIX: Final = "aegis:ring:"
 """list, TTL of a minute: a worker, named by its id, ends its own blocking read with it."""
 PAUSED_PREFIX: Final = "aegis:paused:"

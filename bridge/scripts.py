@@ -4,6 +4,7 @@ Scripts are sent by digest; when the server does not know one (it was restarted,
 redis-py loads it and calls again.
 """
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -29,6 +30,9 @@ __all__ = [
 ]
 
 IDS_EXAMINED: Final = 5000
+NAMED_KEY: Final = re.compile(r"\bKEY\.([A-Z_]+)")
+DEFINED: Final = re.compile(r"^local (?:function )?(\w+)", re.MULTILINE)
+"""Names that a part of the prelude gives; its parts are what blank lines part."""
 LOST_AT_A_TIME: Final = 20
 
 
@@ -352,8 +356,13 @@ class Scripts:
 
 @cache
 def source(name: str) -> str:
-    """The text of ``lua/<name>.lua`` below the key names and the prelude."""
+    """The text of ``lua/<name>.lua`` below what it uses of the prelude, with every ``KEY.…`` as the key it stands for.
+
+    A script runs from its first line each time: what it does not use would cost it about a command.
+    """
     folder = files("bridge") / "lua"
-    constants = ", ".join(f"{name} = {value!r}" for name, value in keys.LUA_CONSTANTS.items())
-    prelude = (folder / "prelude.lua").read_text(encoding="utf-8")
-    return f"local KEY = {{ {constants} }}\n{prelude}\n{(folder / f'{name}.lua').read_text(encoding='utf-8')}"
+    text = (folder / f"{name}.lua").read_text(encoding="utf-8")
+    for part in reversed((folder / "prelude.lua").read_text(encoding="utf-8").split("\n\n")):
+        if any(re.search(rf"\b{defined}\b", text) for defined in DEFINED.findall(part)):
+            text = f"{part}\n\n{text}"
+    return NAMED_KEY.sub(lambda found: repr(keys.LUA_CONSTANTS[found[1]]), text)

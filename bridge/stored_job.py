@@ -152,11 +152,11 @@ def after_the_end(job: Job, stored: StoredJob, *, in_stock_queue: bool) -> Oddit
 
 
 def is_younger(body_tail: bytes | None, event_id: str) -> bool:
-    """Whether a body was enqueued after an event; one whose enqueue time we cannot read may have been."""
+    """Whether a body may have been enqueued after an event: in the same ms, or its enqueue time cannot be read."""
     if body_tail is None:
         return False
     found = ENQUEUED_AT.search(body_tail)
-    return found is None or int(found[1]) > int(event_id.partition("-")[0])
+    return found is None or int(found[1]) >= int(event_id.partition("-")[0])
 
 
 def is_leased(score: float) -> bool:

@@ -18,35 +18,31 @@ trim_events(max_len)
 -- An abort that came after the end of an earlier job of the same id is not meant for this one.
 local has_aborts = size(KEY.ABORT, 'zset') > 0
 
-local tokens, jobs, names = {}, {}, {}
+local tokens, names = {}, {}
 for i = 1, count do
   local at = HEAD + (i - 1) * FIELDS
-  local job = {
-    id = ARGV[at + 1], task = ARGV[at + 2], queue = ARGV[at + 3], queue_key = ARGV[at + 4],
-    head = ARGV[at + 5], tail = ARGV[at + 6],
-    delay = tonumber(ARGV[at + 7]), due_at = tonumber(ARGV[at + 8]), expires = tonumber(ARGV[at + 9]),
-  }
-  if not (job.delay and job.due_at and job.expires) then
-    return redis.error_reply('ERR enqueue: a time of job ' .. i .. ' is not a number')
+  local id, queue, queue_key = ARGV[at + 1], ARGV[at + 3], ARGV[at + 4]
+  for field = at + 7, at + 9 do
+    if ARGV[field] ~= '0' and not tonumber(ARGV[field]) then
+      return redis.error_reply('ERR enqueue: a time of job ' .. i .. ' is not a number')
+    end
   end
-  if not tokens[job.queue_key] then
-    size(job.queue_key, 'zset')
-    tokens[job.queue_key] = size(KEY.WAKE .. job.queue, 'list')
+  if not tokens[queue_key] then
+    size(queue_key, 'zset')
+    tokens[queue_key] = size(KEY.WAKE .. queue, 'list')
   end
-  jobs[i], names[3 * i - 2], names[3 * i - 1], names[3 * i] =
-    job, KEY.JOB .. job.id, KEY.RESULT .. job.id, KEY.IN_PROGRESS .. job.id
+  names[3 * i - 2], names[3 * i - 1], names[3 * i] = KEY.JOB .. id, KEY.RESULT .. id, KEY.IN_PROGRESS .. id
 end
-local cron_key = cron_run ~= '' and count == 1 and KEY.CRON .. jobs[1].queue
+local cron_key = cron_run ~= '' and count == 1 and KEY.CRON .. ARGV[HEAD + 3]
 if cron_key then size(cron_key, 'zset') end
 if failure then return failure end
 
 -- A late worker must not store a run again that has ended meanwhile without leaving a result.
-if cron_key and call('ZADD', cron_key, 'NX', digits(now), cron_run) == 0 then return { digits(now), '' } end
+local now_text = digits(now)
+if cron_key and call('ZADD', cron_key, 'NX', now_text, cron_run) == 0 then return { now_text, '' } end
 
 -- Mostly no id is taken, and that is asked at once.
 local may_exist = count_all(names) > 0
-local now_text, seen, entries, bodies = digits(now), {}, {}, {}
-local reply = { now_text }
 
 -- A job whose body has expired while it runs lives on. A stock worker's mark may outlive the job, and tells nothing.
 local function is_taken(body_name, result_name, mark_name)
@@ -55,24 +51,26 @@ local function is_taken(body_name, result_name, mark_name)
   return token and token ~= '1'
 end
 
-for i, job in ipairs(jobs) do
-  local event_id = ''
+local reply, seen, entries, bodies = { now_text }, {}, {}, {}
+for i = 1, count do
+  local at, event_id = HEAD + (i - 1) * FIELDS, ''
   local name = names[3 * i - 2]
   if not seen[name] and not (may_exist and is_taken(name, names[3 * i - 1], names[3 * i])) then
     seen[name] = true
-    local due = math.max(now, job.due_at, now + job.delay)
-    local due_text = due == now and now_text or digits(due)
-    local body = job.tail == '' and job.head or job.head .. now_text .. job.tail
-    if job.expires > 0 then
-      call('SET', name, body, 'PX', digits(job.expires))
+    local id, queue, queue_key, tail = ARGV[at + 1], ARGV[at + 3], ARGV[at + 4], ARGV[at + 6]
+    local delay, due_at, expires, due_text = ARGV[at + 7], ARGV[at + 8], ARGV[at + 9], now_text
+    if delay ~= '0' or due_at ~= '0' then due_text = digits(math.max(now, due_at, now + delay)) end
+    local body = tail == '' and ARGV[at + 5] or ARGV[at + 5] .. now_text .. tail
+    if expires ~= '0' then
+      call('SET', name, body, 'PX', digits(expires))
     else
       bodies[#bodies + 1], bodies[#bodies + 2] = name, body
     end
-    local queued = entries[job.queue_key] or { queue = job.queue }
-    entries[job.queue_key] = queued
-    queued[#queued + 1], queued[#queued + 2] = due_text, job.id
-    if has_aborts then call('ZREM', KEY.ABORT, job.id) end
-    event_id = emit(max_len, due > now and 'job.deferred' or 'job.enqueued', job.id, job.queue, job.task, '0',
+    local queued = entries[queue_key] or { queue = queue }
+    entries[queue_key] = queued
+    queued[#queued + 1], queued[#queued + 2] = due_text, id
+    if has_aborts then call('ZREM', KEY.ABORT, id) end
+    event_id = emit(max_len, due_text == now_text and 'job.enqueued' or 'job.deferred', id, queue, ARGV[at + 2], '0',
       now_text, '{"due_at_ms":' .. due_text .. '}')
   end
   reply[i + 1] = event_id

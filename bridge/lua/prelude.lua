@@ -1,4 +1,5 @@
--- Stands before every script (bridge/scripts.py adds the table KEY from bridge/keys.py above it).
+-- What scripts share. bridge/scripts.py puts above each script those parts that it uses, and KEY.… of bridge/keys.py in
+-- their places. A part ends with an empty line.
 
 local call = redis.call
 
@@ -100,10 +101,7 @@ local function is_leased(score) return score ~= math.floor(score) end
 -- `tokens` are those that the bell has, if that is known.
 local function wake(queue, tokens)
   local bell = KEY.WAKE .. queue
-  if (tokens or call('EXISTS', bell)) == 0 then
-    call('RPUSH', bell, '1')
-    call('EXPIRE', bell, 60)
-  end
+  if (tokens or call('EXISTS', bell)) == 0 then call('RPUSH', bell, '1') end
 end
 
 -- Forgets dead letters that are too old, and the oldest of those that are too many.
