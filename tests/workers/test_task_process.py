@@ -364,7 +364,14 @@ async def test_jobs_cancelled_at_any_moment_leave_no_process_behind_and_do_no_ha
 
 
 def task_children() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children() if "multiprocessing.spawn" in " ".join(p.cmdline())]
+    return [process for process in psutil.Process().children() if is_task_child(process)]
+
+
+def is_task_child(process: psutil.Process) -> bool:
+    try:
+        return "multiprocessing.spawn" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # it is ending
+        return False
 
 
 def test_process_killed_just_after_it_answered_serves_no_further_call(monkeypatch: pytest.MonkeyPatch) -> None:
