@@ -41,10 +41,14 @@ class Signature:
         self.positional_only = {p.name for p in named if p.kind is Parameter.POSITIONAL_ONLY}
         self.takes_more_args = any(p.kind is Parameter.VAR_POSITIONAL for p in parameters)
         self.takes_more_kwargs = any(p.kind is Parameter.VAR_KEYWORD for p in parameters)
+        self.is_plain = not (self.takes_more_args or self.takes_more_kwargs or self.positional_only)
         for p in named:
             self._check_type(p.name, types.get(p.name, Any))
         self.struct = msgspec.defstruct(
-            f"{task_name} arguments", [field(p, types.get(p.name, Any)) for p in named], kw_only=True
+            f"{task_name} arguments",
+            [field(p, types.get(p.name, Any)) for p in named],
+            kw_only=True,
+            forbid_unknown_fields=self.is_plain,
         )
         self.json_schema = self._json_schema()
 
@@ -83,14 +87,21 @@ class Signature:
             InvalidArguments: the signature does not accept them; ``path`` names the first that is wrong.
         """
         given = dict(zip(self.positional, args, strict=False))
+        merged = {**given, **kwargs} if given else kwargs
+        if strict and self.is_plain and len(merged) == len(args) + len(kwargs):
+            try:
+                converted = msgspec.structs.asdict(msgspec.convert(merged, self.struct))
+                return [converted[name] for name in given], {name: converted[name] for name in kwargs}
+            except msgspec.ValidationError:
+                pass  # mostly what is wrong; or a dict whose keys are not text, which takes the longer way
         self._check_names(args, kwargs, given)
         try:
-            converted = msgspec.convert({**given, **kwargs}, self.struct, strict=strict, str_keys=True)
+            converted = msgspec.structs.asdict(msgspec.convert(merged, self.struct, strict=strict, str_keys=True))
         except msgspec.ValidationError as error:
             raise self._refused(str(error), given) from None
         return (
-            [getattr(converted, name) for name in given] + list(args[len(given) :]),
-            {name: getattr(converted, name) if name in self.names else value for name, value in kwargs.items()},
+            [converted[name] for name in given] + list(args[len(given) :]),
+            {name: converted.get(name, value) for name, value in kwargs.items()},
         )
 
     def _check_names(self, args: Sequence[Any], kwargs: Mapping[str, Any], given: Mapping[str, Any]) -> None:
