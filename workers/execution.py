@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -30,6 +31,8 @@ logger = logging.getLogger("aegis.workers")
 Context = dict[Any, Any]
 ATTEMPT: Final = "aegis_attempt"
 """The entry of a ``ctx`` that holds the token: it tells the attempt from others of the same job."""
+moment: Final = lru_cache(1024)(ms_to_datetime)
+"""Jobs that are enqueued together have the same."""
 OURS: Final = (job_deserializer, job_deserializer_accepting_pickle)
 
 
@@ -129,7 +132,7 @@ class Execution:
             ATTEMPT: run.token,
             "job_id": run.job_id,
             "job_try": run.attempt,
-            "enqueue_time": ms_to_datetime(run.enqueued_at_ms),
+            "enqueue_time": moment(run.enqueued_at_ms),
             "score": run.due_ms,
         }
 
