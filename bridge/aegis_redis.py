@@ -1,11 +1,12 @@
 """arq's Redis client, whose ``enqueue_job`` writes the job and its event in one call."""
 
+import asyncio
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, Final, cast
 
 from arq.connections import ArqRedis
-from arq.jobs import Job, SerializationError, serialize_job
+from arq.jobs import Job, ResultNotFound, SerializationError, serialize_job
 from arq.utils import timestamp_ms, to_ms, to_unix_ms
 
 from bridge import keys
@@ -13,7 +14,40 @@ from bridge.codec import job_serializer
 from bridge.new_job import job_body, new_job_id
 from bridge.scripts import NewJob, Scripts
 
-__all__ = ["AegisRedis"]
+__all__ = ["AegisJob", "AegisRedis"]
+
+KEEP_ABORTED_MS: Final = 3600 * 1000
+"""How long the result of a job is kept that was aborted before a worker had it: arq's default for any result."""
+
+
+class AegisJob(Job):
+    """A `Job` in all but ``abort``, which takes effect at once: arq's waits until a worker looks."""
+
+    async def abort(self, *, timeout: float | None = None, poll_delay: float = 0.05) -> bool:  # noqa: ASYNC109 - arq's
+        """Whether the job ended because of this, rather than before it or in spite of it.
+
+        Args:
+            timeout: seconds to wait for a job that runs; by default as long as it takes.
+            poll_delay: how often, in seconds, its result is looked for.
+
+        Raises:
+            TimeoutError: it has not ended in time.
+        """
+        scripts = cast("AegisRedis", self._redis).scripts
+        queue = keys.queue_name(self._queue_name)
+        answer = await scripts.abort(queue, self._queue_name, self.job_id, keep_result_ms=KEEP_ABORTED_MS)
+        if answer == "aborted":
+            return True
+        try:
+            await self.result(timeout=timeout, poll_delay=poll_delay)
+        except ResultNotFound:
+            return False
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if caller is not None and caller.cancelling():
+                raise
+            return True
+        return False
 
 
 class AegisRedis(ArqRedis):
@@ -96,7 +130,7 @@ class AegisRedis(ArqRedis):
         _, (event_id,) = await self.scripts.enqueue([job], cron_run=cron_run)
         if not event_id:
             return None
-        return Job(job.job_id, redis=self, _queue_name=job.queue_key, _deserializer=self.job_deserializer)
+        return AegisJob(job.job_id, redis=self, _queue_name=job.queue_key, _deserializer=self.job_deserializer)
 
     def _body(
         self, function: str, args: tuple[Any, ...], kwargs: dict[str, Any], job_try: int | None
