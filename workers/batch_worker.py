@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from time import time
 from typing import Any, Final, cast
+from weakref import WeakSet
 
 import msgspec
 from arq.constants import abort_job_max_age
@@ -52,6 +53,8 @@ WAITING_LIMIT: Final = 2000
 """Outcomes that may wait to be written; above, no job is claimed."""
 WRITE_LAST_S: Final = 5.0
 """How long a worker that stops tries to write its last outcomes."""
+in_this_process: "Final[WeakSet[BatchWorker]]" = WeakSet()
+"""Workers that are running, mostly in the same event loop."""
 
 
 class BatchWorker(Worker):
@@ -101,6 +104,7 @@ class BatchWorker(Worker):
         if self.on_startup:
             await self.on_startup(self.ctx)
         self._open()
+        in_this_process.add(self)
         await self._tell(self._heart.do)
         await self._tick()  # cron jobs of the start come before a burst looks whether there is work
         loops = [
@@ -183,6 +187,7 @@ class BatchWorker(Worker):
     async def _wind_down(self, claiming: "asyncio.Task[None]", loops: "Sequence[asyncio.Task[None]]") -> None:
         """Running jobs are given back, outcomes written, connections closed."""
         was_stopped, self._is_stopping = self._is_stopping, True
+        in_this_process.discard(self)
         self._wake_up()
         await asyncio.wait({claiming}, timeout=WRITE_LAST_S)  # Redis may be silent
         self._stop_runs()
@@ -287,7 +292,7 @@ class BatchWorker(Worker):
                 pause_s = 0.0
                 continue
             try:
-                if pause_s and (self.burst or self.running or self._hooks):
+                if pause_s and self._may_block():
                     await self._pause(pause_s)
                     pause_s = 0.0
                     continue
@@ -301,6 +306,10 @@ class BatchWorker(Worker):
             pause_s = self._pause_s(claims) if len(claims.jobs) < wanted * FIELDS else 0.0
             await asyncio.sleep(0)
 
+    def _may_block(self) -> bool:
+        """Whether something may block the event loop: what Redis gave us then would wait although others are idle."""
+        return bool(self.burst or self.running or self._hooks or len(in_this_process) > 1)
+
     def _wanted(self) -> int:
         """How many jobs to claim now."""
         if not self.allow_pick_jobs or len(self._buffer) > WAITING_LIMIT:
@@ -311,11 +320,7 @@ class BatchWorker(Worker):
         return free
 
     async def _claim(self, wanted: int, *, pause_s: float = 0.0) -> Claims:
-        """Jobs have been claimed and started: at once, or when somebody rings or the pause is over.
-
-        A worker that runs jobs must not claim in that way, since one of them may block the event loop: what it
-        claimed then would wait although others are idle.
-        """
+        """Jobs have been claimed and started: at once, or when somebody rings or the pause is over."""
         assert self._bell is not None  # noqa: S101 - _open() made it
         self._claims += 1
         token = f"{self.worker_id}:{self._claims}"

@@ -394,6 +394,36 @@ async def test_worker_lives_while_a_task_blocks_its_event_loop(
     await make(redis, func(block, name="block"), burst=True).async_run()
     assert beats[0] != beats[1]
 
+# --- an event loop that is blocked -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("other_queue", [False, True])
+async def test_blocked_event_loop_is_given_no_job(redis: AegisRedis, valkey_url: str, other_queue: bool) -> None:
+    seen: list[bool] = []
+    queue = keys.queue("beside") if other_queue else QUEUE
+
+    async def block(ctx: Context) -> None:
+        with SyncRedis.from_url(valkey_url) as client:  # not asyncio's: the loop stands still
+            client.set(keys.job("late"), b'{"t":null,"f":"double","a":[1],"k":{},"et":1795499541204}')
+            client.zadd(queue, {"late": 1795499541204})
+            client.rpush(keys.wake(keys.queue_name(queue)), "1")
+            end_s = time.monotonic() + 0.3
+            while time.monotonic() < end_s:
+                seen.append(bool(client.exists(keys.in_progress("late"))))
+
+    beside = BatchWorker(
+        [func(double, name="double")],
+        queue_name=keys.queue("beside"),
+        redis_pool=AegisRedis(pool_or_conn=redis.connection_pool),
+        handle_signals=False,
+    )
+    async with running(make(redis, func(block, name="block"), double)), running(beside):
+        await until(lambda: somebody_blocks(redis))
+        await enqueue(redis, "block", job_id="block")
+        await until(lambda: redis.exists(keys.result("late")))
+    assert seen
+    assert not any(seen), "an idle worker elsewhere could have had it"
+
 
 # --- stopping ----------------------------------------------------------------------------------------
 
