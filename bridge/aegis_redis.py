@@ -35,6 +35,8 @@ class AegisJob(Job):
         """
         scripts = cast("AegisRedis", self._redis).scripts
         queue = keys.queue_name(self._queue_name)
+        caller = asyncio.current_task()
+        cancellations = caller.cancelling() if caller is not None else 0
         answer = await scripts.abort(queue, self._queue_name, self.job_id, keep_result_ms=KEEP_ABORTED_MS)
         if answer == "aborted":
             return True
@@ -43,8 +45,7 @@ class AegisJob(Job):
         except ResultNotFound:
             return False
         except asyncio.CancelledError:
-            caller = asyncio.current_task()
-            if caller is not None and caller.cancelling():
+            if caller is not None and caller.cancelling() > cancellations:
                 raise
             return True
         return False

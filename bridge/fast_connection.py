@@ -18,6 +18,7 @@ from redis.asyncio.connection import (
     UnixDomainSocketConnection,
 )
 from redis.asyncio.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 __all__ = ["FastBlockingPool", "FastPool", "fast"]
 
@@ -31,7 +32,7 @@ class Fast(AbstractConnection):
 
     def pack_command(self, *args: Any) -> list[bytes]:
         """The command in Redis' protocol; as redis-py's own, it takes a name of two words as one argument."""
-        if " " in args[0]:
+        if isinstance(args[0], str) and " " in args[0]:
             args = (*args[0].split(), *args[1:])
         return [pack_command(args)]
 
@@ -43,7 +44,11 @@ class Fast(AbstractConnection):
             return
         if check_health:
             await self.check_health()  # type: ignore[no-untyped-call]
-        writer.writelines(command)
+        try:
+            writer.writelines(command)
+        except RuntimeError as error:  # uvloop's word for a transport that has closed meanwhile
+            await self.disconnect(nowait=True)
+            raise RedisConnectionError(f"the connection is closed: {error}") from error
         if is_full(writer):
             await super().send_packed_command([], check_health=False)
 
@@ -56,7 +61,9 @@ class Fast(AbstractConnection):
         """Whether the connection has ended, or holds a reply that nobody has read, as far as the event loop knows."""
         reader: Any = self._reader
         parser: Any = self._parser
-        return reader is None or reader.at_eof() or bool(reader._buffer) or parser._reader.has_data()
+        if reader is None or reader.at_eof() or reader.exception() is not None:
+            return True
+        return bool(reader._buffer) or bool(parser._reader.has_data())
 
 
 def is_full(writer: Any) -> bool:

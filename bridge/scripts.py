@@ -30,6 +30,8 @@ __all__ = [
 ]
 
 IDS_EXAMINED: Final = 5000
+HEAD_OF_CLAIMS: Final = 2
+"""Values before those of the jobs in what a claim returns."""
 NAMED_KEY: Final = re.compile(r"\bKEY\.([A-Z_]+)")
 DEFINED: Final = re.compile(r"^local (?:function )?(\w+)", re.MULTILINE)
 """Names that a part of the prelude gives; its parts are what blank lines part."""
@@ -221,6 +223,7 @@ class Scripts:
         ahead_ms: int,
         most_tries: bytes,
         heeds_aborts: bool,
+        valid_until_ms: int = 0,
         rung_by: Sequence[str] = (),
         block_s: float = 0,
     ) -> Claims:
@@ -238,27 +241,31 @@ class Scripts:
             ahead_ms: how far ahead a due time matters.
             most_tries: JSON object, task -> most attempts, ``""`` -> those of the others.
             heeds_aborts: whether entries of arq's abort set count.
+            valid_until_ms: when the caller gives up, by Redis' clock: a claim that Redis comes to later, because it
+                was silent, takes nothing. 0: not known.
             rung_by: lists, from one of which something is taken first.
             block_s: how long to wait for that.
         """
         arguments = (self.events_max_len, queue, worker, token, wanted, keys.LEASE_MS, ahead_ms, most_tries)
-        call = (1, queue_key, *arguments, int(heeds_aborts))
+        call = (1, queue_key, *arguments, int(heeds_aborts), valid_until_ms)
         reply = await self._claim_when_rung(rung_by, block_s, call) if rung_by else None
         if reply is None:
             reply = await self._claim(keys=(queue_key,), args=call[2:])
-        return Claims(int(reply[0]), int(reply[1]), reply[2:])
+        return Claims(int(reply[0]), int(reply[1]), reply[HEAD_OF_CLAIMS:])
 
     async def _claim_when_rung(self, lists: Sequence[str], block_s: float, call: tuple[Any, ...]) -> list[Any] | None:
         """The answer of the claim; ``None`` when the server does not know the script."""
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.blpop(list(lists), timeout=block_s)  # type: ignore[arg-type]  # Redis takes fractions since 6
             pipe.execute_command("EVALSHA", self._claim.sha, *call)
-            _, reply = await pipe.execute(raise_on_error=False)
+            rung, reply = await pipe.execute(raise_on_error=False)
         if isinstance(reply, NoScriptError):
             return None
         if isinstance(reply, Exception):
             raise reply
         claims: list[Any] = reply
+        if isinstance(rung, Exception) and len(claims) == HEAD_OF_CLAIMS:
+            raise rung
         return claims
 
     async def finish(self, queue: str, queue_key: str, *, worker: str, endings: Sequence[Ending]) -> list[int]:

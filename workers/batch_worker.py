@@ -51,6 +51,8 @@ TICK_S: Final = 0.5
 """How often aborts of arq's clients, cron jobs and the sign of life are looked after; arq's own poll."""
 WAITING_LIMIT: Final = 2000
 """Outcomes that may wait to be written; above, no job is claimed."""
+CLAIM_VALID_MS: Final = 2500
+"""A claim that Redis has not come to by then takes nothing: its answer might find nobody who waits for it."""
 WRITE_LAST_S: Final = 5.0
 """How long a worker that stops tries to write its last outcomes."""
 in_this_process: "Final[WeakSet[BatchWorker]]" = WeakSet()
@@ -88,7 +90,7 @@ class BatchWorker(Worker):
         self._clock_offset_ms = 0.0
         self._claims = 0
         self._started = 0
-        self._is_stopping = False
+        self._is_stopping = self._is_cut_off = False
         self._tick_backoff = Backoff("the sign of life cannot be written", logger)
         self._hooks: set[asyncio.Task[None]] = set()
         self._slot: asyncio.Event | None = None
@@ -189,15 +191,20 @@ class BatchWorker(Worker):
         was_stopped, self._is_stopping = self._is_stopping, True
         in_this_process.discard(self)
         self._wake_up()
-        await asyncio.wait({claiming}, timeout=WRITE_LAST_S)  # Redis may be silent
+        end_s = self.loop.time() + WRITE_LAST_S
+        self._stop_runs()
+        await asyncio.wait({claiming}, timeout=CLAIM_VALID_MS / 1000)  # Redis may be silent
         self._stop_runs()
         if tasks := list(self.tasks.values()):
             await asyncio.wait(tasks)
-        await asyncio.wait({asyncio.ensure_future(self._buffer.drained())}, timeout=WRITE_LAST_S)
+        drained = asyncio.ensure_future(self._buffer.drained())
+        await asyncio.wait({drained}, timeout=max(WRITE_LAST_S / 2, end_s - self.loop.time()))
         if self._hooks:
             await asyncio.wait(self._hooks)
         await self._duties.stop()
-        await self._tell(self._heart.stop)
+        self._is_cut_off = not drained.done()
+        if not self._is_cut_off:
+            await self._tell(self._heart.stop)
         self._deadlines.close()
         while pending := {task for task in (claiming, *loops) if not task.done()}:
             for task in pending:
@@ -218,8 +225,9 @@ class BatchWorker(Worker):
             await asyncio.wait({self.main_task})
         if not self._pool:
             return
-        with contextlib.suppress(*STORE_AWAY):
-            await self.pool.delete(self.health_check_key)
+        if not self._is_cut_off:
+            with contextlib.suppress(*STORE_AWAY):
+                await self.pool.delete(self.health_check_key)
         if self.on_shutdown:
             await self.on_shutdown(self.ctx)
         with contextlib.suppress(*STORE_AWAY):
@@ -246,6 +254,7 @@ class BatchWorker(Worker):
         """No job is claimed any more; those that run have ``job_completion_wait`` seconds to end."""
         logger.info("stopping on %s when jobs have ended: %r", signal.Signals(signum).name, self)
         self.allow_pick_jobs = False
+        self._wake_up()
         self._grace = self.loop.create_task(self._wait_for_tasks_to_complete(signum))
 
     async def _wait_for_tasks_to_complete(self, signum: signal.Signals) -> None:
@@ -284,25 +293,28 @@ class BatchWorker(Worker):
         while not self._is_stopping:
             self._slot.clear()
             wanted = self._wanted()
-            if wanted <= 0:
-                if await self._is_burst_done():
-                    return
-                await self._slot.wait()
-                await asyncio.sleep(0)  # whatever ends in this turn of the loop frees its place too
-                pause_s = 0.0
-                continue
             try:
+                if wanted <= 0:
+                    if await self._is_burst_done():
+                        return
+                    await self._slot.wait()
+                    await asyncio.sleep(0)  # whatever ends in this turn of the loop frees its place too
+                    pause_s = 0.0
+                    continue
                 if pause_s and self._may_block():
                     await self._pause(pause_s)
+                    backoff.reset()
                     pause_s = 0.0
                     continue
                 claims = await self._claim(wanted, pause_s=pause_s)
                 if not claims.jobs and await self._is_burst_done():
                     return
             except Exception as error:
+                pause_s = 0.0
                 await backoff.after(error, is_expected=is_away(error))
                 continue
-            backoff.reset()
+            if pause_s or claims.jobs:  # waiting may fail where claiming does not
+                backoff.reset()
             pause_s = self._pause_s(claims) if len(claims.jobs) < wanted * FIELDS else 0.0
             await asyncio.sleep(0)
 
@@ -334,6 +346,7 @@ class BatchWorker(Worker):
                 ahead_ms=int(POLL_S * 1000),
                 most_tries=self._most_tries,
                 heeds_aborts=self.allow_abort_jobs,
+                valid_until_ms=self._now_ms() + CLAIM_VALID_MS if self._claims > 1 else 0,
                 rung_by=self._bell.lists if pause_s else (),
                 block_s=POLL_S,
             )
@@ -346,7 +359,10 @@ class BatchWorker(Worker):
         """Somebody rang, or the pause is over; a burst, which waits for its own jobs alone, does not listen."""
         assert self._slot is not None and self._bell is not None  # noqa: S101, PT018 - _open() made them
         with self._alarm(pause_s):
-            await (self._slot.wait() if self.burst else self._bell.wait(POLL_S))
+            if self.burst:
+                await self._slot.wait()
+            elif await self._bell.wait(POLL_S) and (self._is_stopping or self._wanted() <= 0):
+                await self._bell.pass_on()
 
     @contextlib.contextmanager
     def _alarm(self, pause_s: float) -> Iterator[None]:

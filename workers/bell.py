@@ -28,14 +28,20 @@ class Bell:
 
     def __init__(self, redis: Redis, *, queue: str, worker_id: str) -> None:
         self.redis = redis
-        self.own = keys.ring(worker_id)
-        self.lists = (self.own, keys.wake(queue))
+        self.own, self.shared = keys.ring(worker_id), keys.wake(queue)
+        self.lists = (self.own, self.shared)
         self._ringing: set[asyncio.Task[None]] = set()
 
-    async def wait(self, timeout_s: float) -> None:
-        """Somebody rang, or the time is over."""
+    async def wait(self, timeout_s: float) -> bool:
+        """Somebody rang, or the time is over; whether it was for any worker of the queue, who has to look then."""
         reading: Any = self.redis.blpop(list(self.lists), timeout=timeout_s)  # type: ignore[arg-type]  # since Redis 6
-        await reading
+        rung = await reading
+        return rung is not None and rung[0] == self.shared.encode()
+
+    async def pass_on(self) -> None:
+        """Another worker looks instead."""
+        pushing: Any = self.redis.rpush(self.shared, "1")
+        await pushing
 
     def ring(self) -> None:
         """This worker's read ends, or its next one does."""

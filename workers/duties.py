@@ -5,7 +5,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from redis.asyncio import Redis
 
@@ -16,6 +16,10 @@ from workers.backoff import Backoff
 __all__ = ["Duty", "DutyThread", "repeat"]
 
 logger = logging.getLogger("aegis.workers")
+
+
+LAST_ANSWER_S: Final = 0.5
+"""How long a thread that is to end waits for the answer to what it has sent."""
 
 
 class Duty(Protocol):
@@ -84,7 +88,12 @@ class DutyThread:
         client = same_place(self.redis)
         scripts = Scripts(client, events_max_len=self.events_max_len)
         try:
-            await asyncio.gather(*(repeat(duty, scripts, stopping) for duty in self.duties))
+            duties = [asyncio.create_task(repeat(duty, scripts, stopping)) for duty in self.duties]
+            await asyncio.wait({stopping})
+            _, late = await asyncio.wait(duties, timeout=LAST_ANSWER_S)  # Redis may be silent
+            for duty in late:
+                duty.cancel()
+            await asyncio.gather(*duties, return_exceptions=True)
         finally:
             await client.aclose()
             await client.connection_pool.disconnect()

@@ -53,17 +53,27 @@ class FinishBuffer:
         await self._emptied.wait()
 
     async def run(self) -> None:
-        """Writes what is added, for ever."""
+        """Writes what is added, for ever.
+
+        A batch that Redis refuses for another reason than being away is written one by one, so that an outcome
+        that cannot be written does not hold up the others; it is tried again and again.
+        """
         backoff = Backoff("outcomes cannot be written", logger)
+        size = BATCH
         while True:
             await self._added.wait()
-            batch = [self.waiting[i] for i in range(min(len(self.waiting), BATCH))]
+            batch = [self.waiting[i] for i in range(min(len(self.waiting), size))]
             try:
                 answers = await self.finish([ending for _, ending in batch])
             except Exception as error:
+                if not is_away(error):
+                    if len(batch) == 1:
+                        self.waiting.rotate(-1)
+                    size = 1
                 await backoff.after(error, is_expected=is_away(error))
                 continue
             backoff.reset()
+            size = min(BATCH, size * 2)
             for _ in batch:
                 self.waiting.popleft()
             self.committed(batch, answers)

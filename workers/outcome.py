@@ -153,7 +153,7 @@ class Recorder:
             attempt=run.attempt,
             data=data,
             result=b"",
-            number=run.due_ms if is_interrupted else retrying.delay_ms,
+            number=max(0, run.due_ms if is_interrupted else retrying.delay_ms),
             extra=b"interrupted" if is_interrupted else b"",
             wait_bucket=bucket(run.queued_ms),
             run_bucket=bucket(run.ran_ms),

@@ -5,7 +5,8 @@
 -- ARGV     [1] event stream cap, entries; [2] queue name; [3] worker; [4] token of this claim; [5] jobs wanted;
 --          [6] lease, ms; [7] how far ahead a due time matters to the caller, ms;
 --          [8] most attempts: a JSON object, task -> number, '' -> number for the others;
---          [9] '1': entries of arq's abort set count
+--          [9] '1': entries of arq's abort set count; [10] when the caller gives up, ms (0: not known): nothing is
+--          taken after that
 -- RETURNS  now ms; next due time ms within [7] (0: none); then 5 for each job:
 --          id, body ('' when it is gone or no string), attempt, due ms,
 --          what to do with it: run, expired, aborted, exhausted. Only `run` has an event.
@@ -14,11 +15,12 @@ local max_len, queue, worker, token, lease = ARGV[1], ARGV[2], ARGV[3], ARGV[4],
 local wanted, ahead_ms = tonumber(ARGV[5]), tonumber(ARGV[7])
 local now = now_ms()
 
-if not (wanted and tonumber(lease) and ahead_ms) then return redis.error_reply('ERR claim: a number is missing') end
-trim_events(max_len)
+if not (wanted and tonumber(lease) and ahead_ms and tonumber(ARGV[10])) then return redis.error_reply('ERR claim: a number is missing') end
+size(KEY.EVENTS, 'stream')
 local size_of_queue, aborts, tokens = size(KEYS[1], 'zset'), size(KEY.ABORT, 'zset'), size(KEY.WAKE .. queue, 'list')
 if failure then return failure end
-if size_of_queue == 0 or call('EXISTS', KEY.PAUSED .. queue) == 1 then return { digits(now), '0' } end
+local is_late = ARGV[10] ~= '0' and now > tonumber(ARGV[10])
+if is_late or size_of_queue == 0 or call('EXISTS', KEY.PAUSED .. queue) == 1 then return { digits(now), '0' } end
 
 local at_ms, deadline = digits(now), lease_score(now + lease)
 local has_aborts = ARGV[9] == '1' and aborts > 0
@@ -94,8 +96,12 @@ while are_more_due and taken < wanted do
     local body = bodies[i] or ''
     local producers, task = string.match(body, '^{"t":(%w+),"f":"([^"\\]*)"')
     local attempt, due_ms, was_lost = count_attempt(id, producers), scores[i], false
-    local half = string.find(due_ms, '.', 1, true)
-    if half then due_ms, was_lost = string.sub(due_ms, 1, half - 1), true end
+    local whole = string.match(due_ms, '^(%d+)%.5$')
+    if whole then
+      due_ms, was_lost = whole, true
+    elseif not string.match(due_ms, '^%d+$') then  -- other programs may set any score
+      due_ms = digits(math.max(0, math.floor(tonumber(due_ms) or 0)))
+    end
     -- The enqueue time is at the very end of what arq and we write: 13 digits and a brace.
     local enqueued_at_ms = string.match(body, '^"et":(%d+)}$', -19) or due_ms
     local attempt_text = attempt == 1 and '1' or digits(attempt)

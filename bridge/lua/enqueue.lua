@@ -14,7 +14,7 @@ local max_len, cron_run, now = ARGV[1], ARGV[2], now_ms()
 local count = (#ARGV - HEAD) / FIELDS
 
 if count ~= math.floor(count) then return redis.error_reply('ERR enqueue: not a whole number of jobs') end
-trim_events(max_len)
+size(KEY.EVENTS, 'stream')
 -- An abort that came after the end of an earlier job of the same id is not meant for this one.
 local has_aborts = size(KEY.ABORT, 'zset') > 0
 
@@ -23,8 +23,9 @@ for i = 1, count do
   local at = HEAD + (i - 1) * FIELDS
   local id, queue, queue_key = ARGV[at + 1], ARGV[at + 3], ARGV[at + 4]
   for field = at + 7, at + 9 do
-    if ARGV[field] ~= '0' and not tonumber(ARGV[field]) then
-      return redis.error_reply('ERR enqueue: a time of job ' .. i .. ' is not a number')
+    local time = ARGV[field]
+    if time ~= '0' and (#time > 15 or not string.match(time, field < at + 9 and '^-?%d+$' or '^%d+$')) then
+      return redis.error_reply('ERR enqueue: a time of job ' .. i .. ' is not a number of ms')
     end
   end
   if not tokens[queue_key] then
@@ -69,9 +70,9 @@ for i = 1, count do
     local queued = entries[queue_key] or { queue = queue }
     entries[queue_key] = queued
     queued[#queued + 1], queued[#queued + 2] = due_text, id
-    if has_aborts then call('ZREM', KEY.ABORT, id) end
     event_id = emit(max_len, due_text == now_text and 'job.enqueued' or 'job.deferred', id, queue, ARGV[at + 2], '0',
       now_text, '{"due_at_ms":' .. due_text .. '}')
+    if has_aborts then call('ZREM', KEY.ABORT, id) end
   end
   reply[i + 1] = event_id
 end

@@ -20,7 +20,7 @@ local at_ms, minute = digits(now), digits(math.floor(now / 60000))
 local dead_key, stats_key = KEY.DEAD .. queue, KEY.STATS .. queue .. ':' .. minute
 
 if count ~= math.floor(count) then return redis.error_reply('ERR finish: not a whole number of attempts') end
-trim_events(max_len)
+size(KEY.EVENTS, 'stream')
 size(KEYS[1], 'zset')
 size(dead_key, 'zset')
 size(stats_key, 'hash')

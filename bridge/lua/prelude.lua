@@ -62,7 +62,7 @@ end
 
 -- How many entries the key has, which must be of that type or missing; if it is not, `failure` is the error to return
 -- before anything is written. Quicker than TYPE.
-local SIZE_OF = { zset = 'ZCARD', list = 'LLEN', hash = 'HLEN' }
+local SIZE_OF = { zset = 'ZCARD', list = 'LLEN', hash = 'HLEN', stream = 'XLEN' }
 local failure
 local function size(key, wanted)
   local entries = redis.pcall(SIZE_OF[wanted], key)
@@ -71,26 +71,27 @@ local function size(key, wanted)
   return 0
 end
 
--- Trims the event stream, so that it exceeds its cap by no more than what one script adds; sets `failure` as `size` does.
-local is_trimmed = false
-local function trim_events(max_len)
-  local removed = redis.pcall('XTRIM', KEY.EVENTS, 'MAXLEN', '~', max_len)
-  is_trimmed = true
-  if type(removed) ~= 'number' then failure = failure or wrong_type(KEY.EVENTS, 'stream') or removed end
-end
-
 -- The only place an event is born. Worker and trace may be left out; strings throughout: Redis writes numbers slowly.
+-- The first event of a script has the stream trimmed, which then exceeds its cap by no more than what the script adds.
+-- Trimming must not come first: once a script has written, Redis refuses it nothing for lack of memory.
+local is_trimmed = false
 local function emit(max_len, kind, job_id, queue, task, attempt, at_ms, data, worker, trace)
-  if not is_trimmed then trim_events(max_len) end
+  local event_id
   if trace and trace ~= '' then
-    return call('XADD', KEY.EVENTS, '*', 'kind', kind, 'job_id', job_id, 'queue', queue, 'task', task,
+    event_id = call('XADD', KEY.EVENTS, '*', 'kind', kind, 'job_id', job_id, 'queue', queue, 'task', task,
       'attempt', attempt, 'at_ms', at_ms, 'data', data, 'worker', worker or '', 'trace', trace)
   elseif worker and worker ~= '' then
-    return call('XADD', KEY.EVENTS, '*', 'kind', kind, 'job_id', job_id, 'queue', queue, 'task', task,
+    event_id = call('XADD', KEY.EVENTS, '*', 'kind', kind, 'job_id', job_id, 'queue', queue, 'task', task,
       'attempt', attempt, 'at_ms', at_ms, 'data', data, 'worker', worker)
+  else
+    event_id = call('XADD', KEY.EVENTS, '*', 'kind', kind, 'job_id', job_id, 'queue', queue, 'task', task,
+      'attempt', attempt, 'at_ms', at_ms, 'data', data)
   end
-  return call('XADD', KEY.EVENTS, '*', 'kind', kind, 'job_id', job_id, 'queue', queue, 'task', task,
-    'attempt', attempt, 'at_ms', at_ms, 'data', data)
+  if not is_trimmed then
+    is_trimmed = true
+    call('XTRIM', KEY.EVENTS, 'MAXLEN', '~', max_len)
+  end
+  return event_id
 end
 
 -- The score of a claimed job: the end of its lease, with half a ms that tells it from a due time.

@@ -23,9 +23,19 @@ async def enqueue(scripts: Scripts, *job_ids: str, task: str = "send", **changes
     )
 
 
-async def claim(scripts: Scripts, *, wanted: int = 10, token: str = "w:1", ahead_ms: int = 2000) -> Claims:
+async def claim(
+    scripts: Scripts, *, wanted: int = 10, token: str = "w:1", ahead_ms: int = 2000, valid_until_ms: int = 0
+) -> Claims:
     return await scripts.claim(
-        "mail", QUEUE, worker="w", token=token, wanted=wanted, ahead_ms=ahead_ms, most_tries=TRIES, heeds_aborts=True
+        "mail",
+        QUEUE,
+        worker="w",
+        token=token,
+        wanted=wanted,
+        ahead_ms=ahead_ms,
+        most_tries=TRIES,
+        heeds_aborts=True,
+        valid_until_ms=valid_until_ms,
     )
 
 
@@ -94,6 +104,26 @@ async def test_claim_passes_over_jobs_of_stock_workers_however_many(store: Aegis
     await enqueue(scripts, "zz")
     assert ids(await claim(scripts)) == ["zz"]
     assert await store.get(keys.in_progress("0000")) == b"1"
+
+
+async def test_claim_that_comes_too_late_takes_nothing(store: AegisRedis, scripts: Scripts) -> None:
+    await enqueue(scripts, "a")
+    now_ms = (await claim(scripts, wanted=0)).now_ms
+    assert ids(await claim(scripts, valid_until_ms=now_ms - 1)) == []
+    assert ids(await claim(scripts, valid_until_ms=now_ms + 60_000)) == ["a"]
+
+
+@pytest.mark.parametrize("score", ["-inf", "-1e300", "-5", "0", "0.5", "1e-7", "123.25"])
+async def test_job_with_a_score_of_another_program_runs_like_any_other(
+    store: AegisRedis, scripts: Scripts, score: str
+) -> None:
+    await enqueue(scripts, "a", "b")
+    await store.execute_command("ZADD", QUEUE, score, "a")  # type: ignore[no-untyped-call]
+    claims = await claim(scripts)
+    assert ids(claims) == ["a", "b"]
+    assert claims.jobs[3].isdigit()
+    (started,) = [e for e in await EventStream(store).history() if (e.kind, e.job_id) == ("job.started", "a")]
+    started.read_data()
 
 
 async def test_second_claim_gets_none_of_the_first(scripts: Scripts) -> None:

@@ -11,7 +11,7 @@ from arq import func
 
 from bridge import keys
 from bridge.aegis_redis import AegisRedis
-from bridge.broker import open_redis
+from bridge.broker import STORE_AWAY, open_redis
 from bridge.event_stream import EventStream
 from bridge.events import Event, JobFailed, JobRetrying, WorkerLost
 from bridge.settings import Settings
@@ -52,9 +52,9 @@ async def events(redis: AegisRedis, job_id: str = "job") -> list[Event]:
     return [event for event in await EventStream(redis).history() if event.job_id == job_id]
 
 
-async def until_started(redis: AegisRedis, attempts: int) -> None:
+async def until_started(redis: AegisRedis, attempts: int, job_id: str = "job") -> None:
     async with asyncio.timeout(60):
-        while sum(e.kind == "job.started" for e in await events(redis)) < attempts:  # noqa: ASYNC110 - it is in Redis
+        while sum(e.kind == "job.started" for e in await events(redis, job_id)) < attempts:  # noqa: ASYNC110 - it is in Redis
             await asyncio.sleep(0.02)
 
 
@@ -220,10 +220,14 @@ async def test_worker_waits_while_redis_takes_no_writes(client: AegisRedis, trou
     worker = BatchWorker([func(work, name="work")], queue_name=QUEUE, redis_pool=client, handle_signals=False)
     running = asyncio.create_task(worker.async_run())
     await client.enqueue_job("work", _queue_name=QUEUE, _job_id="before")
+    await until_started(client, 1, "before")
     await make_trouble(True)
+    with pytest.raises(STORE_AWAY):
+        await client.enqueue_job("work", _queue_name=QUEUE, _job_id="refused")
     await asyncio.sleep(1)
     assert not running.done()
     await make_trouble(False)
+    assert not await events(client, "refused")
     await client.enqueue_job("work", _queue_name=QUEUE, _job_id="after")
     async with asyncio.timeout(20):
         while await client.exists(keys.result("before"), keys.result("after")) < 2:  # noqa: ASYNC110 - it is in Redis

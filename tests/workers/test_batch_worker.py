@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -16,11 +17,14 @@ from bridge.aegis_redis import AegisRedis
 from bridge.codec import decode_result
 from bridge.event_stream import EventStream
 from bridge.events import Event, JobAborted, JobFailed, JobRetrying, JobSucceeded
+from bridge.scripts import Ending
 from bridge.settings import Settings
 from bridge.worker_registry import read_workers
 from workers import lease
 from workers.batch_worker import BatchWorker
+from workers.claim import Run
 from workers.heartbeat import Heart
+from workers.outcome import Outcome
 from workers.retry import RetryLater
 
 Context = dict[Any, Any]
@@ -393,6 +397,68 @@ async def test_worker_lives_while_a_task_blocks_its_event_loop(
     await enqueue(redis, "block")
     await make(redis, func(block, name="block"), burst=True).async_run()
     assert beats[0] != beats[1]
+
+
+@pytest.mark.parametrize("defer_s", [-1, 0])
+async def test_retry_that_is_due_already_holds_up_nothing(redis: AegisRedis, defer_s: int) -> None:
+    async def try_again(ctx: Context) -> int:
+        if ctx["job_try"] == 1:
+            raise Retry(defer=defer_s)
+        return int(ctx["job_try"])
+
+    await enqueue(redis, "try_again")
+    await make(redis, func(try_again, name="try_again"), burst=True).async_run()
+    assert await kinds(redis) == ["enqueued", "started", "retrying", "started", "succeeded"]
+
+
+async def test_outcome_that_cannot_be_written_holds_up_no_other(
+    redis: AegisRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = make(redis, double)
+
+    def record_badly(run: Run, outcome: Outcome) -> Ending:
+        ending = worker._recorder.record(run, outcome)
+        return ending._replace(number=-1) if run.job_id == "bad" else ending
+
+    monkeypatch.setattr(worker, "_record", record_badly)
+    for job_id in ("bad", "good", "better"):
+        await enqueue(redis, "double", 1, job_id=job_id)
+    async with running(worker):
+        await until(lambda: redis.exists(keys.result("better")))
+        await until(lambda: redis.exists(keys.result("good")))
+        monkeypatch.undo()
+        worker._buffer.waiting[0] = (worker._buffer.waiting[0][0], worker._buffer.waiting[0][1]._replace(number=0))
+    assert await redis.exists(keys.result("bad"))
+
+
+async def test_deferred_job_starts_in_time_though_the_connections_were_cut(redis: AegisRedis) -> None:
+    async with running(make(redis, double)):
+        await until(lambda: somebody_blocks(redis))
+        await enqueue(redis, "double", 1, _defer_by=1.5)
+        await asyncio.sleep(1)
+        await redis.client_kill_filter(_type="normal", skipme=True)
+        await until(lambda: redis.exists(keys.result("job")))
+    deferred, started, _ = await events(redis)
+    assert started.at_ms - deferred.at_ms < 1500 + 1000, "a whole poll would take longer"
+
+
+async def test_worker_that_takes_no_more_jobs_leaves_the_wake_up_to_others(
+    redis: AegisRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.batch_worker.POLL_S", 30)
+    gate = Gate()
+    leaving = make(redis, func(gate.task, name="wait"), double, job_completion_wait=20)
+    await enqueue(redis, "wait", job_id="wait")
+    async with running(leaving):
+        await gate.reached.wait()
+        await until(lambda: somebody_blocks(redis))
+        async with running(make(redis, double)):
+            await until(lambda: somebody_blocks(redis))
+            leaving.stop(signal.SIGTERM)
+            await enqueue(redis, "double", 1)
+            await until(lambda: redis.exists(keys.result("job")))
+        gate.open.set()
+
 
 # --- an event loop that is blocked -------------------------------------------------------------------
 
