@@ -242,7 +242,10 @@ def check_end(job: Job, event: Event, details: Details) -> Verdict:
     if problem is None or not ends_unstarted(event, details):
         return problem
     if not event.worker:
-        fits = event.kind == "job.aborted" and event.attempt >= job.tries
+        if event.kind == "job.aborted":
+            fits = event.attempt >= job.tries
+        else:  # an enqueue has found that an earlier job of its id has expired
+            fits = details.reason == "expired" and event.attempt > job.tries
     elif details.reason == "tries_exhausted":
         fits = event.attempt <= job.tries + 1
     else:

@@ -8,7 +8,8 @@
 --          delay ms (0: none), due at ms (0: not given), expires after ms (0: never)
 -- RETURNS  [1] now, ms; then for each job: the event's id, or '' when a job of that id lives or has a result, or that run
 --          is stored
--- EVENTS   job.enqueued, or job.deferred when it is due later
+-- EVENTS   job.enqueued, or job.deferred when it is due later; before it job.failed (expired) of a waiting job of the
+--          same id and queue, whose body has expired
 local FIELDS, HEAD = 9, 2
 local max_len, cron_run, now = ARGV[1], ARGV[2], now_ms()
 local count = (#ARGV - HEAD) / FIELDS
@@ -18,7 +19,7 @@ size(KEY.EVENTS, 'stream')
 -- An abort that came after the end of an earlier job of the same id is not meant for this one.
 local has_aborts = size(KEY.ABORT, 'zset') > 0
 
-local tokens, names = {}, {}
+local tokens, names, ids_of = {}, {}, {}
 for i = 1, count do
   local at = HEAD + (i - 1) * FIELDS
   local id, queue, queue_key = ARGV[at + 1], ARGV[at + 3], ARGV[at + 4]
@@ -31,7 +32,9 @@ for i = 1, count do
   if not tokens[queue_key] then
     size(queue_key, 'zset')
     tokens[queue_key] = size(KEY.WAKE .. queue, 'list')
+    ids_of[queue_key] = {}
   end
+  table.insert(ids_of[queue_key], id)
   names[3 * i - 2], names[3 * i - 1], names[3 * i] = KEY.JOB .. id, KEY.RESULT .. id, KEY.IN_PROGRESS .. id
 end
 local cron_key = cron_run ~= '' and count == 1 and KEY.CRON .. ARGV[HEAD + 3]
@@ -52,6 +55,24 @@ local function is_taken(body_name, result_name, mark_name)
   return token and token ~= '1'
 end
 
+-- Which ids are in their queues already: of those that are not taken, the bodies have expired.
+local queue_of = {}
+for queue_key, ids in pairs(ids_of) do
+  for i = 1, #ids, PIECE do
+    for j, score in ipairs(call('ZMSCORE', queue_key, unpack(ids, i, math.min(i + PIECE - 1, #ids)))) do
+      if score then queue_of[ids[i + j - 1]] = queue_key end
+    end
+  end
+end
+
+local function end_expired(id, queue, mark_name)
+  if call('EXISTS', mark_name) == 1 then return end  -- a stock worker runs it
+  local attempt = (tonumber(call('MGET', KEY.RETRY .. id)[1]) or 0) + 1
+  emit(max_len, 'job.failed', id, queue, '', digits(attempt), now_text,
+    '{"reason":"expired","error":{"type":"JobExecutionFailed","message":"job expired"},"ran_ms":0}')
+  call('DEL', KEY.RETRY .. id)
+end
+
 local reply, seen, entries, bodies = { now_text }, {}, {}, {}
 for i = 1, count do
   local at, event_id = HEAD + (i - 1) * FIELDS, ''
@@ -61,6 +82,7 @@ for i = 1, count do
     local id, queue, queue_key, tail = ARGV[at + 1], ARGV[at + 3], ARGV[at + 4], ARGV[at + 6]
     local delay, due_at, expires, due_text = ARGV[at + 7], ARGV[at + 8], ARGV[at + 9], now_text
     if delay ~= '0' or due_at ~= '0' then due_text = digits(math.max(now, due_at, now + delay)) end
+    if queue_of[id] == queue_key then end_expired(id, queue, names[3 * i]) end
     local body = tail == '' and ARGV[at + 5] or ARGV[at + 5] .. now_text .. tail
     if expires ~= '0' then
       call('SET', name, body, 'PX', digits(expires))

@@ -7,10 +7,12 @@ import pytest
 
 from bridge import keys
 from bridge.aegis_redis import AegisRedis
+from bridge.catalog import Catalog
 from bridge.codec import decode_job
 from bridge.event_stream import EventStream
 from bridge.new_job import job_body
 from bridge.scripts import Claims, Ending, NewJob, Scripts
+from bridge.verifier import Verifier
 
 QUEUE = keys.queue("mail")
 TRIES = msgspec.json.encode({"": 3, "once": 1})
@@ -197,6 +199,18 @@ async def test_id_of_a_running_job_is_taken_even_if_its_body_has_expired(store: 
     assert await finish(scripts, ending("a")) == [1]
     assert await kinds(store, "a") == ["enqueued", "started", "succeeded"]
     assert await kinds(store, "b") == ["enqueued"]
+
+
+async def test_enqueue_ends_a_waiting_job_of_its_id_whose_body_has_expired(store: AegisRedis, scripts: Scripts) -> None:
+    await enqueue(scripts, "a", "b")
+    await store.delete(keys.job("a"))
+    await enqueue(scripts, "a", "c")
+    assert await kinds(store, "a") == ["enqueued", "failed", "enqueued"]
+    assert (await kinds(store, "b"), await kinds(store, "c")) == (["enqueued"], ["enqueued"])
+    claims = await claim(scripts)
+    assert sorted(ids(claims)) == ["a", "b", "c"]
+    assert set(claims.jobs[2::5]) == {1}
+    assert (await Verifier(store, Catalog([])).verify()).findings == []
 
 
 async def test_mark_that_a_stock_worker_left_does_not_take_the_id(store: AegisRedis, scripts: Scripts) -> None:
