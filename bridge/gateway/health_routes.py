@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from bridge.broker import STORE_AWAY
+from bridge.gateway.access import OPEN, needs
 from bridge.inspector import Inspector, QueueStatus
 
 __all__ = ["health_routes"]
@@ -60,12 +61,12 @@ class DetailedHealth(msgspec.Struct, frozen=True, kw_only=True):
 def health_routes(redis: Redis, inspector: Inspector, *, address: str) -> Router:
     """The routes, bound to what they need. ``address`` is where Redis is, without credentials."""
 
-    @get("/", summary="Is the process alive?")
+    @get("/", summary="Is the process alive?", opt=OPEN)
     async def alive() -> Alive:
         """Always 200: restart the process when this does not answer."""
         return Alive()
 
-    @get("/ready", summary="Can it serve requests?")
+    @get("/ready", summary="Can it serve requests?", opt=OPEN)
     async def ready() -> Response[Readiness]:
         """503 with the reasons when it cannot: send requests elsewhere meanwhile."""
         health = await redis_health(redis, address)
@@ -74,7 +75,7 @@ def health_routes(redis: Redis, inspector: Inspector, *, address: str) -> Router
         reasons = [f"Redis at {address} does not answer: {health.reason}"]
         return Response(Readiness(status="not ready", reasons=reasons), status_code=HTTPStatus.SERVICE_UNAVAILABLE)
 
-    @get("/detailed", summary="Redis, queues and workers in detail")
+    @get("/detailed", summary="Redis, queues and workers in detail", opt=needs("tasks:read"))
     async def detailed() -> Response[DetailedHealth]:
         """200 while Redis answers, 503 otherwise; ``status`` says more."""
         health = await redis_health(redis, address)

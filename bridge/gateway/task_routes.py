@@ -13,24 +13,17 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
 from litestar.params import FromPath
 
-from bridge.catalog import Catalog, TaskDescription
+from bridge.backend import TaskList
+from bridge.catalog import Catalog
 from bridge.enqueue import Enqueued, Enqueuer, TaskRequest, parse_request
 from bridge.errors import RequestTooLarge, UnsupportedMediaType
+from bridge.gateway.access import needs
 from bridge.gateway.problems import Problem
 from bridge.inspector import Inspector, JobResult, JobStatus
 
 __all__ = ["task_routes"]
 
 PATH = "/api/v1/tasks"
-
-
-class TaskList(msgspec.Struct, frozen=True, kw_only=True):
-    """Every task, by name, by queue, and in full."""
-
-    available_tasks: list[str]
-    total_count: int
-    queues: dict[str, list[str]]
-    tasks: list[TaskDescription]
 
 
 def problem_spec(description: str) -> ResponseSpec:
@@ -71,7 +64,7 @@ class EnqueueOperation(Operation):
 def task_routes(catalog: Catalog, enqueuer: Enqueuer, inspector: Inspector, *, max_body_bytes: int) -> Router:
     """The routes, bound to what they need."""
 
-    @get("/", summary="List the tasks")
+    @get("/", summary="List the tasks", opt=needs("tasks:read"))
     async def list_tasks() -> TaskList:
         """Every task with its queue and the JSON Schema of its arguments."""
         return TaskList(
@@ -85,6 +78,7 @@ def task_routes(catalog: Catalog, enqueuer: Enqueuer, inspector: Inspector, *, m
         "/enqueue",
         status_code=HTTPStatus.ACCEPTED,
         summary="Enqueue a task",
+        opt=needs("tasks:write"),
         operation_class=EnqueueOperation,
         responses={
             HTTPStatus.BAD_REQUEST: problem_spec("Unknown task or queue, wrong argument, or not JSON"),
@@ -101,7 +95,7 @@ def task_routes(catalog: Catalog, enqueuer: Enqueuer, inspector: Inspector, *, m
         location = f"{PATH}/status/{quote(enqueued.task_id, safe='')}"
         return Response(enqueued, headers={"Location": location})
 
-    @get("/status/{task_id:str}", summary="A job's status", responses=NOT_READ)
+    @get("/status/{task_id:str}", summary="A job's status", responses=NOT_READ, opt=needs("tasks:read"))
     async def status(task_id: FromPath[str]) -> JobStatus:
         """What is known of a job now, and the event id from which to follow it."""
         return await inspector.status(task_id)
@@ -109,6 +103,7 @@ def task_routes(catalog: Catalog, enqueuer: Enqueuer, inspector: Inspector, *, m
     @get(
         "/result/{task_id:str}",
         summary="A job's result",
+        opt=needs("tasks:read"),
         responses={HTTPStatus.ACCEPTED: ResponseSpec(JobResult, description="Not finished yet"), **NOT_READ},
     )
     async def result(task_id: FromPath[str]) -> Response[JobResult]:
