@@ -19,6 +19,9 @@
     ├── TaskFailed                   a job's own exception, seen from outside its worker
     ├── ChildProcessDied             the process that ran a task ended without an answer
     ├── StoreUnreachable             Redis does not answer
+    ├── GatewayUnreachable           the gateway that a client was told to use does not answer
+    ├── GatewayProblem               it answers with an error that none of these stands for
+    │   └── AccessRefused            it wants a token, or one with another scope
     └── ConfigurationError           the settings or a queue definition are wrong
 
 Facts are attributes, never parsed out of the message. ``bridge.gateway.problems`` turns the tree
@@ -32,10 +35,13 @@ from contextlib import suppress
 from typing import Any
 
 __all__ = [
+    "AccessRefused",
     "AegisError",
     "ChildProcessDied",
     "ConfigurationError",
     "DuplicateJob",
+    "GatewayProblem",
+    "GatewayUnreachable",
     "InvalidArguments",
     "InvalidQueueType",
     "InvalidRequest",
@@ -233,6 +239,37 @@ class StoreUnreachable(AegisError):
         super().__init__(f"Redis at {address} cannot be reached: {reason}")
         self.address = address
         self.reason = reason
+
+
+class GatewayUnreachable(AegisError):
+    """A gateway does not answer; the same request may succeed once it does.
+
+    Attributes:
+        address: where it was looked for.
+    """
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(f"the gateway at {address} cannot be reached: {reason}")
+        self.address = address
+        self.reason = reason
+
+
+class GatewayProblem(AegisError):
+    """A gateway refuses, or answers with something that is not understood.
+
+    Attributes:
+        code: of the problem it told.
+        status: of its HTTP answer.
+    """
+
+    def __init__(self, message: str, *, code: str, status: int) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+
+
+class AccessRefused(GatewayProblem):
+    """A gateway wants a token, or one with another scope; the message says which."""
 
 
 class ConfigurationError(AegisError):

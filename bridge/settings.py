@@ -42,6 +42,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         max_body_bytes: largest request body the gateway reads.
         events_max_len: entries the event stream keeps (approximately: Redis trims whole nodes).
         accept_pickle: execute pickled payloads of trusted producers during a migration.
+        url: a gateway that the command line works through instead of Redis; empty means Redis.
+        token: what the command line shows to that gateway.
     """
 
     redis_url: str = ""
@@ -55,6 +57,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: PositiveInt = 1024 * 1024
     events_max_len: PositiveInt = 1_000_000
     accept_pickle: bool = False
+    url: str = ""
+    token: str = ""
 
 
 VARIABLES: Final = {
@@ -69,6 +73,8 @@ VARIABLES: Final = {
     "AEGIS_MAX_BODY_BYTES": "max_body_bytes",
     "AEGIS_EVENTS_MAX_LEN": "events_max_len",
     "AEGIS_ACCEPT_PICKLE": "accept_pickle",
+    "AEGIS_URL": "url",
+    "AEGIS_TOKEN": "token",
 }
 """Environment variable -> field of `Settings`."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cli.context import open_backend, run
+from cli.context import open_store, run
 from cli.exit_codes import ExitCode
 from cli.log import configure_logging
 from cli.options import Json
@@ -45,7 +45,7 @@ def burst(
 
 
 async def run_burst(queue_name: str, *, show_progress: bool) -> dict[str, int]:
-    async with open_backend() as backend:
+    async with open_store() as backend:
         queue = backend.catalog.queue(queue_name)
         total = await backend.redis.zcard(queue.key)
         worker = make_worker(queue, burst=True)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from bridge.backend import PauseAnswer
 from bridge.inspector import QueueStatus
 from cli.context import open_backend, run
 from cli.options import Json
@@ -31,7 +32,7 @@ def queues(json: Json = False) -> None:
 
 async def read_queues() -> list[QueueStatus]:
     async with open_backend() as backend:
-        return await backend.inspector.queues()
+        return (await backend.queues()).queues
 
 
 def print_queues(found: list[QueueStatus]) -> None:
@@ -89,7 +90,7 @@ def pause(queue: QueueName, json: Json = False) -> None:
 
     **Example:** `aegis-tasks pause load_test`
     """
-    print_paused(queue, is_paused=True, has_changed=run(set_paused(queue, True)), json=json)
+    print_paused(run(set_paused(queue, True)), json=json)
 
 
 def resume(queue: QueueName, json: Json = False) -> None:
@@ -97,18 +98,17 @@ def resume(queue: QueueName, json: Json = False) -> None:
 
     **Example:** `aegis-tasks resume load_test`
     """
-    print_paused(queue, is_paused=False, has_changed=run(set_paused(queue, False)), json=json)
+    print_paused(run(set_paused(queue, False)), json=json)
 
 
-async def set_paused(queue_name: str, is_paused: bool) -> bool:
+async def set_paused(queue_name: str, is_paused: bool) -> PauseAnswer:
     async with open_backend() as backend:
-        change = backend.control.pause if is_paused else backend.control.resume
-        return await change(queue_name, by="cli")
+        return await (backend.pause(queue_name) if is_paused else backend.resume(queue_name))
 
 
-def print_paused(queue_name: str, *, is_paused: bool, has_changed: bool, json: bool) -> None:
+def print_paused(answer: PauseAnswer, *, json: bool) -> None:
     if json:
-        print_json({"queue": queue_name, "paused": is_paused, "changed": has_changed})
+        print_json(answer)
         return
-    state = "paused" if is_paused else "running"
-    console.print(f"{queue_name}: {state}" if has_changed else f"{queue_name}: {state} already", markup=False)
+    state = "paused" if answer.paused else "running"
+    console.print(f"{answer.queue}: {state}{'' if answer.changed else ' already'}", markup=False)

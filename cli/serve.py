@@ -21,7 +21,7 @@ from bridge.file_lock import FileLock
 from bridge.gateway.app import create_app
 from bridge.gateway.server import serve_app
 from bridge.settings import Settings, read_settings
-from cli.context import open_backend, run
+from cli.context import open_store, run
 from cli.gateway import Host, Insecure, Port, choose_address
 from cli.log import configure_logging
 from cli.printing import console, this_command
@@ -80,7 +80,7 @@ async def supervise(
 ) -> None:
     stop = stop_on_signals()
     try:
-        async with open_backend(settings):  # holds the embedded Valkey, and tells in one line when Redis is away
+        async with open_store(settings):  # holds the embedded Valkey, and tells in one line when Redis is away
             services = list(make_services(settings, catalog, host, port, is_insecure=is_insecure))
             supervisor = Supervisor(services, tell_ended)
             running = asyncio.create_task(supervisor.run(stop))

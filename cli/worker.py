@@ -13,7 +13,7 @@ import watchfiles
 from bridge.catalog import Catalog, Queue, load_catalog
 from bridge.errors import ConfigurationError, StoreUnreachable
 from bridge.settings import Settings, read_settings
-from cli.context import open_backend, run
+from cli.context import open_store, run
 from cli.exit_codes import ExitCode
 from cli.log import configure_logging
 from cli.supervisor import Service, Supervisor, tell_ended
@@ -90,7 +90,7 @@ async def until_connected(settings: Settings) -> None:
     """
     for attempts_left in reversed(range(ARQ_CONNECTION_TRIES)):
         try:
-            async with open_backend(settings):
+            async with open_store(settings):
                 return
         except StoreUnreachable as error:
             if not attempts_left:

@@ -1,5 +1,6 @@
 """``aegis-tasks workers``: who works, on what, and since when."""
 
+from bridge.backend import WorkerList
 from bridge.worker_registry import WorkerStatus
 from cli.context import open_backend, run
 from cli.options import Json
@@ -13,16 +14,16 @@ def workers(json: Json = False) -> None:
 
     **Example:** `aegis-tasks workers`
     """
-    found = run(read())
+    found = run(read()).workers
     if json:
         print_json(found)
     else:
         print_workers(found)
 
 
-async def read() -> list[WorkerStatus]:
+async def read() -> WorkerList:
     async with open_backend() as backend:
-        return await backend.inspector.workers()
+        return await backend.workers()
 
 
 def print_workers(found: list[WorkerStatus]) -> None:
