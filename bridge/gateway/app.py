@@ -16,12 +16,11 @@ from litestar.static_files import create_static_files_router
 from bridge.aegis_redis import AegisRedis
 from bridge.broker import safe_address
 from bridge.catalog import Catalog
-from bridge.enqueue import Enqueuer
 from bridge.gateway.health_routes import health_routes
+from bridge.gateway.job_routes import job_routes
 from bridge.gateway.problems import EXCEPTION_HANDLERS
 from bridge.gateway.task_routes import task_routes
-from bridge.inspector import Inspector
-from bridge.scripts import Scripts
+from bridge.redis_backend import RedisBackend
 from bridge.settings import Settings
 
 __all__ = ["create_app"]
@@ -38,20 +37,20 @@ def create_app(settings: Settings, catalog: Catalog, redis: AegisRedis) -> Lites
         catalog: the queues and tasks to offer.
         redis: the store.
     """
-    scripts = Scripts(redis, events_max_len=settings.events_max_len)
-    enqueuer = Enqueuer(catalog, scripts)
-    inspector = Inspector(redis, catalog, scripts, accept_pickle=settings.accept_pickle)
-    health = health_routes(redis, inspector, address=safe_address(settings))
+    backend = RedisBackend(settings, catalog, redis, by="http")
+    health = health_routes(redis, backend.inspector, address=safe_address(settings))
 
     @asynccontextmanager
     async def close_redis(_: Litestar) -> AsyncIterator[None]:
         yield
+        await backend.aclose()
         await redis.aclose(close_connection_pool=True)
 
     return Litestar(
         route_handlers=[
             go_to_docs,
-            task_routes(catalog, enqueuer, inspector, max_body_bytes=settings.max_body_bytes),
+            task_routes(backend, max_body_bytes=settings.max_body_bytes),
+            job_routes(backend),
             health,
             Router("/api/v1", route_handlers=[health]),
             create_static_files_router(

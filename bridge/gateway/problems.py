@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
+from litestar.openapi.datastructures import ResponseSpec
 
 from bridge.broker import is_away
 from bridge.errors import (
@@ -25,7 +26,7 @@ from bridge.errors import (
     UnsupportedMediaType,
 )
 
-__all__ = ["EXCEPTION_HANDLERS", "Problem"]
+__all__ = ["EXCEPTION_HANDLERS", "UNREACHABLE", "Problem", "problem_spec"]
 
 logger = logging.getLogger("aegis.gateway")
 
@@ -73,6 +74,16 @@ STATUSES: Final[Mapping[type[Exception], tuple[HTTPStatus, str]]] = {
     ConfigurationError: (HTTPStatus.INTERNAL_SERVER_ERROR, "configuration_error"),
 }
 """Error -> status and code; the nearest class in the error's own line of descent counts."""
+
+
+def problem_spec(description: str) -> ResponseSpec:
+    """How OpenAPI tells that a route may answer with a problem."""
+    return ResponseSpec(Problem, description=description, media_type=MEDIA_TYPE)
+
+
+UNREACHABLE: Final[dict[int, ResponseSpec]] = {
+    HTTPStatus.SERVICE_UNAVAILABLE: problem_spec("Redis does not answer now; try again")
+}
 
 
 def problem(status: HTTPStatus, code: str, detail: str, **facts: Any) -> Response[Problem]:
