@@ -8,6 +8,7 @@ from msgspec import UNSET
 
 from bridge.backend import AbortAnswer, RetryAnswer
 from bridge.inspector import JobResult, JobStatus
+from cli.completion import complete_dead_job, complete_job, complete_unfinished_job
 from cli.context import open_backend, run
 from cli.exit_codes import ExitCode
 from cli.options import Json
@@ -16,7 +17,13 @@ from cli.wait import wait_for_result
 
 __all__ = ["abort", "print_result", "result", "retry", "status"]
 
-JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, as `enqueue` printed it.")]
+JobId = Annotated[
+    str, typer.Argument(metavar="ID", help="The job's id, as `enqueue` printed it.", autocompletion=complete_job)
+]
+UnfinishedJobId = Annotated[
+    str, typer.Argument(metavar="ID", help="The job's id.", autocompletion=complete_unfinished_job)
+]
+FailedJobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.", autocompletion=complete_dead_job)]
 
 
 def status(id: JobId, json: Json = False) -> None:
@@ -82,7 +89,7 @@ def print_result(found: JobResult, *, json: bool) -> None:
 
 
 def abort(
-    id: JobId,
+    id: UnfinishedJobId,
     reason: Annotated[str | None, typer.Option(help="Why; the event repeats it.")] = None,
     json: Json = False,
 ) -> None:
@@ -111,7 +118,7 @@ async def abort_job(job_id: str, *, reason: str | None) -> AbortAnswer:
         return await backend.abort(job_id, reason=reason)
 
 
-def retry(id: JobId, json: Json = False) -> None:
+def retry(id: FailedJobId, json: Json = False) -> None:
     """Run a failed job again, under its id and with its arguments; exit code 1 when it has not failed, 3 when unknown.
 
     **Example:** `aegis-tasks retry 0190f5fe7c9d7b3b8c1f3a6d2e4b5c6d`

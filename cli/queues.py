@@ -1,18 +1,12 @@
 """``aegis-tasks queues``, ``pause`` and ``resume``: how every queue is doing, and whether it starts jobs."""
 
-from typing import Annotated
-
-import typer
-
 from bridge.backend import PauseAnswer
 from bridge.inspector import QueueStatus
 from cli.context import open_backend, run
-from cli.options import Json
+from cli.options import Json, QueueName
 from cli.printing import console, print_json, print_table
 
 __all__ = ["pause", "print_queues", "queues", "resume"]
-
-QueueName = Annotated[str, typer.Argument(metavar="QUEUE", help="The queue.")]
 
 
 def queues(json: Json = False) -> None:
