@@ -104,8 +104,8 @@ class RedisBackend:
 
     async def queues(self) -> QueueList:
         """As the interface says."""
-        event_id = await self.stream.last_id()
-        return QueueList(queues=await self.inspector.queues(), event_id=event_id)
+        event_id, queues = await self.inspector.snapshot()
+        return QueueList(queues=queues, event_id=event_id)
 
     async def queue(self, name: str) -> QueueStatus:
         """As the interface says."""
@@ -141,8 +141,8 @@ class RedisBackend:
 
     async def workers(self) -> WorkerList:
         """As the interface says."""
-        event_id = await self.stream.last_id()
-        return WorkerList(workers=await self.inspector.workers(), event_id=event_id)
+        event_id, workers = await self.inspector.worker_snapshot()
+        return WorkerList(workers=workers, event_id=event_id)
 
     async def events(
         self, wanted: EventFilter, *, after: str = BEGINNING, limit: int = 100, wait_s: float = 0

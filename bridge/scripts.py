@@ -29,7 +29,7 @@ __all__ = [
     "Scripts",
 ]
 
-IDS_EXAMINED: Final = 5000
+DEPTH_FIELDS: Final = 8
 HEAD_OF_CLAIMS: Final = 2
 """Values before those of the jobs in what a claim returns."""
 NAMED_KEY: Final = re.compile(r"\bKEY\.([A-Z_]+)")
@@ -75,12 +75,23 @@ class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Depth(msgspec.Struct, frozen=True, kw_only=True):
-    """How many jobs a queue holds. ``oldest_age_ms`` is of the oldest queued job, 0 when there is none."""
+    """How many jobs a queue holds, and who works on them.
+
+    Attributes:
+        oldest_age_ms: how long the oldest queued job has been due; 0 when there is none.
+        dead: dead letters.
+        workers: registered ones that are not silent.
+        health: what a worker wrote of itself, as arq writes it.
+    """
 
     queued: int
     in_progress: int
     deferred: int
     oldest_age_ms: int
+    dead: int
+    workers: int
+    is_paused: bool
+    health: str | None
 
 
 class Claims(NamedTuple):
@@ -352,13 +363,30 @@ class Scripts:
         """The worker is registered no more."""
         await self._heartbeat(args=(self.events_max_len, worker, 0))
 
-    async def depth(self, queue_key: str) -> Depth:
-        """Counts the jobs of a queue by state."""
-        queued, in_progress, deferred, oldest_due, now = await self._depth(
-            keys=[queue_key], args=[IDS_EXAMINED, keys.LEASE_MS]
-        )
-        oldest_age_ms = int(now) - int(float(oldest_due)) if oldest_due != b"0" else 0
-        return Depth(queued=queued, in_progress=in_progress, deferred=deferred, oldest_age_ms=oldest_age_ms)
+    async def depths(self, queues: Sequence[tuple[str, str]]) -> tuple[str, list[Depth]]:
+        """Counts the jobs of queues, each a short name and a key, all at one instant.
+
+        Returns:
+            the id of the newest event that is counted in (``0-0``: there is none), and a `Depth` for each queue.
+        """
+        arguments: list[Any] = [keys.LEASE_MS, keys.WORKER_LOST_MS, *(name for name, _ in queues)]
+        now_ms, event_id, *values = await self._depth(keys=[key for _, key in queues], args=arguments)
+        rows = [values[start : start + DEPTH_FIELDS] for start in range(0, len(values), DEPTH_FIELDS)]
+        return event_id.decode(), [read_depth(row, int(now_ms)) for row in rows]
+
+
+def read_depth(row: Sequence[Any], now_ms: int) -> Depth:
+    queued, in_progress, deferred, oldest_due_ms, dead, workers, is_paused, health = row
+    return Depth(
+        queued=queued,
+        in_progress=in_progress,
+        deferred=deferred,
+        oldest_age_ms=now_ms - int(oldest_due_ms) if oldest_due_ms != b"0" else 0,
+        dead=dead,
+        workers=workers,
+        is_paused=bool(is_paused),
+        health=health.decode(errors="replace") or None,
+    )
 
 
 @cache
