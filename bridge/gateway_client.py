@@ -1,10 +1,11 @@
 """A gateway as a `bridge.backend.Backend`: the same answers and the same errors as from Redis, over HTTP."""
 
 import asyncio
+import logging
 import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from urllib.parse import quote, urlsplit
@@ -15,6 +16,7 @@ from bridge.backend import (
     AbortAnswer,
     BatchAnswer,
     DeadPage,
+    DeadStep,
     EventPage,
     JobPage,
     PauseAnswer,
@@ -23,7 +25,7 @@ from bridge.backend import (
     TaskList,
     WorkerList,
 )
-from bridge.dead_letters import DeadFilter, Handled, Step
+from bridge.dead_letters import DeadFilter, Step
 from bridge.enqueue import Enqueued, TaskRequest
 from bridge.errors import (
     AccessRefused,
@@ -64,6 +66,9 @@ LONGEST_PAUSE_S: Final = 5.0
 """A gateway that asks for more patience than this is told of instead of waited for."""
 RECONNECT_EVERY_S: Final = 1.0
 
+BUSY: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+"""Statuses that may pass."""
+
 ERRORS: Final[Mapping[str, type[AegisError]]] = {
     "invalid_request": InvalidRequest,
     "invalid_task_name": InvalidTaskName,
@@ -83,14 +88,8 @@ OF_A_PROBLEM: Final = {"type", "title", "status", "detail", "code", "instance"}
 
 Answer = TypeVar("Answer")
 
-
-class DeadStep(msgspec.Struct, frozen=True, kw_only=True):
-    """What a gateway answers to a step of a retry or a purge of dead letters."""
-
-    handled: list[Handled]
-    done: int
-    total: int
-    complete: bool
+event_decoder: Final = msgspec.json.Decoder(Event)
+logger = logging.getLogger("aegis.gateway_client")
 
 
 class GatewayClient:
@@ -213,6 +212,104 @@ class GatewayClient:
         """As in `Backend`."""
         return await self._get("/workers", WorkerList)
 
+    async def dead_letters(
+        self, wanted: DeadFilter, *, cursor: str = "", limit: int = 50, with_traceback: bool = False
+    ) -> DeadPage:
+        """As in `Backend`."""
+        path = "/dead" if wanted.queue is None else f"/queues/{quoted(wanted.queue)}/dead"
+        if wanted.ids is not None and not wanted.ids:
+            return DeadPage(letters=[], next_cursor=None)
+        query = {**in_words(wanted), "cursor": cursor, "limit": limit, "traceback": with_traceback or None}
+        return await self._get(path, DeadPage, query=query)
+
+    def retry_dead(self, wanted: DeadFilter) -> AsyncGenerator[Step, None]:
+        """As in `Backend`."""
+        return self._handle_dead(wanted, "retry")
+
+    def purge_dead(self, wanted: DeadFilter) -> AsyncGenerator[Step, None]:
+        """As in `Backend`."""
+        return self._handle_dead(wanted, "purge")
+
+    async def _handle_dead(self, wanted: DeadFilter, how: Literal["retry", "purge"]) -> AsyncGenerator[Step, None]:
+        """Queue after queue, each in as many requests as the gateway needs."""
+        queues = [wanted.queue] if wanted.queue is not None else list((await self.tasks()).queues)
+        which = in_words(wanted) or {"all": True}
+        done = total = 0
+        for queue in queues:
+            path, cursor = f"/queues/{quoted(queue)}/dead/{how}", None
+            while True:
+                body = {**which, "cursor": cursor} if cursor else which
+                step = await self._ask("POST", path, DeadStep, body=body, is_repeatable=False)
+                yield Step(done + step.done, total + step.total, step.handled)
+                cursor = step.next_cursor
+                if step.complete or cursor is None:
+                    break
+            done, total = done + step.total, total + step.total
+
+    # --- events -----------------------------------------------------------------------------------
+
+    async def events(
+        self, wanted: EventFilter, *, after: str = BEGINNING, limit: int = 100, wait_s: float = 0
+    ) -> EventPage:
+        """As in `Backend`; it may wait for less than it is asked to."""
+        part_s = min(wait_s, LONG_POLL_S)
+        query = {**in_a_filter(wanted), "after": after, "limit": limit, "wait": part_s or None}
+        return await self._get("/events", EventPage, query=query, wait_s=part_s)
+
+    async def latest_events(self, wanted: EventFilter, *, limit: int = 50) -> list[Event]:
+        """As in `Backend`."""
+        page = await self._get("/events", EventPage, query={**in_a_filter(wanted), "limit": limit})
+        return page.events
+
+    async def follow(self, wanted: EventFilter, *, after: str = END) -> AsyncGenerator[Event, None]:
+        """As in `Backend`.
+
+        Raises:
+            GatewayUnreachable: it has not answered at all; later it is waited for.
+        """
+        import httpx
+
+        cursor = (await self.events(wanted, after=END, limit=1)).next_after if after == END else after
+        has_answered = False
+        while True:
+            try:
+                async with self._stream(wanted, cursor) as answer:
+                    if not has_answered or answer.status_code not in BUSY:
+                        await self._check(answer)
+                        has_answered = True
+                    async with aclosing(events_in(answer.aiter_bytes())) as events:
+                        async for event in events:
+                            yield event
+                            cursor = event.id
+            except httpx.TransportError as error:
+                if not has_answered:
+                    raise self._unreachable(error) from None
+                logger.warning("the gateway went away (%s); waiting for it", str(error) or type(error).__name__)
+            await asyncio.sleep(RECONNECT_EVERY_S)
+
+    def _stream(self, wanted: EventFilter, cursor: str) -> "AbstractAsyncContextManager[httpx.Response]":
+        """The events after the cursor, as they come."""
+        import httpx
+
+        return self._http.stream(
+            "GET",
+            f"{self.address}{API}/events/stream",
+            params=in_a_url({**in_a_filter(wanted), "after": cursor}),
+            timeout=httpx.Timeout(TIMEOUT_S, read=SILENCE_S),
+        )
+
+    async def health(self) -> dict[str, Any]:
+        """What ``/health/detailed`` tells, also when it is not well."""
+        import httpx
+
+        try:
+            answer = await self._http.get(f"{self.address}{API}/health/detailed")
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from None
+        if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE and "problem" not in answer.headers["Content-Type"]:
+            return msgspec.json.decode(answer.content, type=dict[str, Any])
+        return self._read(answer, dict[str, Any])
+
     # --- asking -----------------------------------------------------------------------------------
 
     async def _get(
@@ -260,6 +357,12 @@ class GatewayClient:
             if pause_s is None or not tries_left:
                 return self._read(answer, answer_type)
             await asyncio.sleep(pause_s)
+
+    async def _check(self, answer: "httpx.Response") -> None:
+        """Raises what an answer tells of that is still to be read."""
+        if not answer.is_success:
+            await answer.aread()
+            raise self._refusal(answer)
 
     def _read(self, answer: "httpx.Response", answer_type: type[Answer]) -> Answer:
         if not answer.is_success:
@@ -314,6 +417,34 @@ def read_url(text: str) -> str:
     return text.rstrip("/").removesuffix(API)
 
 
+async def events_in(parts: AsyncIterator[bytes]) -> AsyncGenerator[Event, None]:
+    """Yields the events of a stream of Server-Sent Events, as a gateway writes them: one line of data each."""
+    rest = b""
+    async for part in parts:
+        *frames, rest = (rest + part).split(b"\n\n")
+        for frame in frames:
+            for line in frame.split(b"\n"):
+                if line.startswith(b"data: "):
+                    yield event_decoder.decode(line[len(b"data: ") :])
+
+
+def in_a_filter(wanted: EventFilter) -> dict[str, Any]:
+    """The filter as the query of a request."""
+    return {"kind": wanted.kinds, "queue": wanted.queue, "task": wanted.task, "task_id": wanted.job_id}
+
+
+def in_words(wanted: DeadFilter) -> dict[str, Any]:
+    """The filter, but for its queue, as a request has it; empty when it says nothing."""
+    said = {
+        "task": wanted.task,
+        "error_type": wanted.error_type,
+        "older_than_seconds": wanted.older_than_s,
+        "newer_than_seconds": wanted.newer_than_s,
+        "ids": None if wanted.ids is None else list(wanted.ids),
+    }
+    return {name: value for name, value in said.items() if value is not None}
+
+
 def quoted(name: str) -> str:
     """A name as part of a path."""
     return quote(name, safe="")
@@ -325,14 +456,16 @@ def given(value: msgspec.Struct) -> dict[str, Any]:
     return {name: found for name, found in msgspec.structs.asdict(value).items() if found != defaults[name]}
 
 
-def in_a_url(query: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Its parts; ``None`` and empty ones are left out, lists repeated."""
-    parts = []
+def in_a_url(query: Mapping[str, Any]) -> "httpx.QueryParams":
+    """The query; ``None`` and empty values are left out, lists repeated."""
+    import httpx
+
+    parts: list[tuple[str, str | int | float | bool | None]] = []
     for name, value in query.items():
         for one in value if isinstance(value, list | tuple | set | frozenset) else [value]:
             if one is not None and one != "":
                 parts.append((name, str(one).lower() if isinstance(one, bool) else str(one)))
-    return parts
+    return httpx.QueryParams(parts)
 
 
 def pause_before_repeating(answer: "httpx.Response", *, is_repeatable: bool) -> float | None:

@@ -5,9 +5,10 @@ Nothing heavy is imported before Tab is pressed, and no server is ever started f
 
 import asyncio
 import contextlib
+import functools
 import io
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
 import msgspec
 import typer
@@ -32,70 +33,76 @@ PATIENCE_S: Final = 0.8
 LATEST_EVENTS: Final = 200
 MOST_IDS: Final = 50
 
+P = ParamSpec("P")
 Offer = list[tuple[str, str]]
 """What can be typed, and what it is."""
 
 
+def silent(complete: Callable[P, Offer]) -> Callable[P, Offer]:
+    """What goes wrong is not told: then there is nothing to offer."""
+
+    @functools.wraps(complete)
+    def try_to(*args: P.args, **kwargs: P.kwargs) -> Offer:
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # a queue's module may print
+                return complete(*args, **kwargs)
+        except Exception:
+            return []
+
+    return try_to
+
+
+@silent
 def complete_task(ctx: typer.Context, incomplete: str) -> Offer:
     """The tasks, of the queue that has been named if one has."""
-    with silence():
-        queue = ctx.params.get("queue")
-        offer = [(name, summary) for name, of_queue, summary in tasks_and_queues() if queue in {None, of_queue}]
-        return begun_with(incomplete, offer)
-    return []
+    queue = ctx.params.get("queue")
+    offer = [(name, summary) for name, of_queue, summary in tasks_and_queues() if queue in {None, of_queue}]
+    return begun_with(incomplete, offer)
 
 
+@silent
 def complete_queue(ctx: typer.Context, incomplete: str) -> Offer:
     """The queues that have not been named yet."""
-    with silence():
-        named = ctx.params.get("queues") or ()
-        names = dict.fromkeys(queue_names())
-        return begun_with(incomplete, [(name, "") for name in names if name not in named])
-    return []
+    named = ctx.params.get("queues") or ()
+    return begun_with(incomplete, [(name, "") for name in queue_names() if name not in named])
 
 
+@silent
 def complete_kind(incomplete: str) -> Offer:
     """The kinds of events."""
-    with silence():
-        from bridge.events import KINDS
+    from bridge.events import KINDS
 
-        return begun_with(incomplete, [(kind, (one.__doc__ or "").strip()) for kind, one in KINDS.items()])
-    return []
+    return begun_with(incomplete, [(kind, (one.__doc__ or "").strip()) for kind, one in KINDS.items()])
 
 
+@silent
 def complete_job(incomplete: str) -> Offer:
     """Jobs that something happened to lately."""
-    return complete_id(incomplete, lambda kind: True)
+    return latest_jobs(incomplete, lambda kind: True)
 
 
+@silent
 def complete_unfinished_job(incomplete: str) -> Offer:
     """Those of them that have not ended."""
     from bridge.events import TERMINAL_KINDS
 
-    return complete_id(incomplete, lambda kind: kind not in TERMINAL_KINDS)
+    return latest_jobs(incomplete, lambda kind: kind not in TERMINAL_KINDS)
 
 
+@silent
 def complete_dead_job(incomplete: str) -> Offer:
     """Those of them that have failed."""
-    return complete_id(incomplete, lambda kind: kind == "job.failed")
+    return latest_jobs(incomplete, lambda kind: kind == "job.failed")
 
 
-def complete_id(incomplete: str, takes: Any) -> Offer:
-    with silence():
-        latest: dict[str, Event] = {}
-        for event in reversed(wait_briefly(latest_events())):
-            if event.job_id:
-                latest.setdefault(event.job_id, event)
-        offer = [(job_id, f"{one.task} {one.kind}") for job_id, one in latest.items() if takes(one.kind)]
-        return begun_with(incomplete, offer)[:MOST_IDS]
-    return []
-
-
-@contextlib.contextmanager
-def silence() -> Iterator[None]:
-    """What goes wrong inside is not told: there is just nothing to offer."""
-    with contextlib.suppress(Exception), contextlib.redirect_stdout(io.StringIO()):  # a queue's module may print
-        yield
+def latest_jobs(incomplete: str, takes: Callable[[str], bool]) -> Offer:
+    """The jobs of the latest events, newest first, whose latest event is of such a kind."""
+    latest: dict[str, Event] = {}
+    for event in reversed(wait_briefly(latest_events())):
+        if event.job_id:
+            latest.setdefault(event.job_id, event)
+    offer = [(job_id, f"{one.task} {one.kind}") for job_id, one in latest.items() if takes(one.kind)]
+    return begun_with(incomplete, offer)[:MOST_IDS]
 
 
 def begun_with(incomplete: str, offer: Offer) -> Offer:

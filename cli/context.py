@@ -52,7 +52,7 @@ async def open_store(settings: Settings | None = None) -> AsyncIterator[RedisBac
     settings = settings or read_settings()
     if is_in_memory(settings):
         raise ConfigurationError(
-            "REDIS_URL=memory:// lives inside `aegis-tasks serve`: use its HTTP address with --url, or another REDIS_URL"
+            "REDIS_URL=memory:// lives inside `aegis-tasks serve`: name its address with --url, or another REDIS_URL"
         )
     catalog = load_catalog(settings.queues)
     redis = await connect(settings)

@@ -51,7 +51,8 @@ def enqueue(
         float | None, typer.Option(min=0, metavar="S", help="Start no earlier than in this many seconds.")
     ] = None,
     run_at: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Start no earlier than then: 2026-01-31T12:00, or with an offset.")
+        str | None,
+        typer.Option(metavar="TIME", help="Start no earlier than then: 2026-01-31T12:00, or with an offset."),
     ] = None,
     expires: Annotated[
         float | None, typer.Option(min=0, metavar="S", help="Drop the job unless it starts within so many seconds.")

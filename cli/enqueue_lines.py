@@ -71,9 +71,7 @@ class Tally:
             case "refused":
                 self.refused += 1
         if self.is_json:
-            print_json_line(
-                NotEnqueued(line=line, status=verdict.status, task_id=verdict.task_id, error=verdict.error)
-            )
+            print_json_line(NotEnqueued(line=line, status=verdict.status, task_id=verdict.task_id, error=verdict.error))
         elif self.duplicates + self.refused <= SHOWN_REFUSALS:
             error_console.print(f"line {line}: {reason_of(verdict)}", style="yellow", markup=False, soft_wrap=True)
 
