@@ -1,12 +1,14 @@
 """``aegis-tasks queues``, ``pause`` and ``resume``: how every queue is doing, and whether it starts jobs."""
 
+from rich.table import Table
+
 from bridge.backend import PauseAnswer
 from bridge.inspector import QueueStatus
 from cli.context import open_backend, run
 from cli.options import Json, QueueName
-from cli.printing import console, print_json, print_table
+from cli.printing import console, make_table, print_json
 
-__all__ = ["pause", "print_queues", "queues", "resume"]
+__all__ = ["pause", "print_queues", "queue_table", "queues", "resume"]
 
 
 def queues(json: Json = False) -> None:
@@ -31,35 +33,29 @@ async def read_queues() -> list[QueueStatus]:
 
 def print_queues(found: list[QueueStatus]) -> None:
     """The queues as a table, at most 100 columns wide as long as no number is huge."""
-    print_table(
-        [
-            "queue",
-            "state",
-            "queued",
-            "running",
-            "deferred",
-            "oldest",
-            "done/s",
-            "failed",
-            "wait\np50/p95",
-            "run\np50/p95",
-        ],
-        [
-            (
-                queue.name,
-                queue.message.removesuffix(" defined"),
-                queue.queued,
-                queue.in_progress,
-                queue.deferred,
-                briefly(queue.oldest_age_ms) if queue.oldest_age_ms else None,
-                round(queue.recent.per_second, 2 if queue.recent.per_second < 10 else None),
-                None if queue.recent.failure_rate is None else f"{queue.recent.failure_rate:.1%}",
-                two(queue.recent.wait_p50_ms, queue.recent.wait_p95_ms),
-                two(queue.recent.run_p50_ms, queue.recent.run_p95_ms),
-            )
-            for queue in found
-        ],
-    )
+    console.print(queue_table(found))
+
+
+def queue_table(found: list[QueueStatus]) -> Table:
+    """A line for each queue."""
+    columns = ["queue", "state", "queued", "running", "deferred", "dead", "oldest", "done/s", "failed"]
+    rows = [
+        (
+            queue.name,
+            queue.message.removesuffix(" defined"),
+            queue.queued,
+            queue.in_progress,
+            queue.deferred,
+            queue.dead,
+            briefly(queue.oldest_age_ms) if queue.oldest_age_ms else None,
+            round(queue.recent.per_second, 2 if queue.recent.per_second < 10 else None),
+            None if queue.recent.failure_rate is None else f"{queue.recent.failure_rate:.1%}",
+            two(queue.recent.wait_p50_ms, queue.recent.wait_p95_ms),
+            two(queue.recent.run_p50_ms, queue.recent.run_p95_ms),
+        )
+        for queue in found
+    ]
+    return make_table([*columns, "wait\np50/p95", "run\np50/p95"], rows)
 
 
 def two(median_ms: int | None, p95_ms: int | None) -> str | None:
