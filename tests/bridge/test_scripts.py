@@ -13,7 +13,7 @@ from bridge.scripts import NewEvent, NewJob, Scripts
 QUEUE = keys.queue("mail")
 
 
-def new_job(job_id: str, **changes: int) -> NewJob:
+def new_job(job_id: str, **changes: Any) -> NewJob:
     return NewJob(job_id=job_id, task="send", queue="mail", queue_key=QUEUE, body=job_body("send", [1], {}), **changes)
 
 
