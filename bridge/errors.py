@@ -9,6 +9,7 @@
     │   ├── InvalidQueueType         no such queue
     │   ├── InvalidArguments         the task's signature does not accept these
     │   ├── DuplicateJob             the chosen id belongs to a live job or a kept result
+    │   ├── IdempotencyKeyReused     another request of this caller had the same idempotency key
     │   ├── JobNotFound              nothing is known of that id
     │   ├── RetryRefused             the job has not failed, or cannot be run again
     │   ├── UnsupportedMediaType     the body is not declared as JSON
@@ -42,6 +43,7 @@ __all__ = [
     "DuplicateJob",
     "GatewayProblem",
     "GatewayUnreachable",
+    "IdempotencyKeyReused",
     "InvalidArguments",
     "InvalidQueueType",
     "InvalidRequest",
@@ -135,6 +137,13 @@ class DuplicateJob(RequestError):
     def __init__(self, task_id: str) -> None:
         super().__init__(f"a job with the id {task_id!r} exists; choose another id, or wait until its result expires")
         self.task_id = task_id
+
+
+class IdempotencyKeyReused(RequestError):
+    """The same caller has sent another request with this idempotency key within the last day."""
+
+    def __init__(self) -> None:
+        super().__init__("this Idempotency-Key was used for another request; each request needs a key of its own")
 
 
 class JobNotFound(RequestError):

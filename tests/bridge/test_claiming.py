@@ -18,7 +18,7 @@ QUEUE = keys.queue("mail")
 TRIES = msgspec.json.encode({"": 3, "once": 1})
 
 
-async def enqueue(scripts: Scripts, *job_ids: str, task: str = "send", **changes: int) -> None:
+async def enqueue(scripts: Scripts, *job_ids: str, task: str = "send", **changes: Any) -> None:
     body = job_body(task, [1], {})
     await scripts.enqueue(
         [NewJob(job_id=j, task=task, queue="mail", queue_key=QUEUE, body=body, **changes) for j in job_ids]

@@ -13,7 +13,7 @@ from bridge.scripts import Heartbeat, NewEvent, NewJob, Scripts
 QUEUE = keys.queue("mail")
 
 
-def new_job(job_id: str, **changes: int) -> NewJob:
+def new_job(job_id: str, **changes: Any) -> NewJob:
     return NewJob(job_id=job_id, task="send", queue="mail", queue_key=QUEUE, body=job_body("send", [1], {}), **changes)
 
 
@@ -95,13 +95,13 @@ async def test_enqueue_writes_nothing_when_a_key_has_another_type(
 
 async def test_enqueue_refuses_half_a_job(store: AegisRedis, scripts: Scripts) -> None:
     with pytest.raises(ResponseError, match="whole number"):
-        await scripts._enqueue(args=[1000, "", "id", "task"])
+        await scripts._enqueue(args=[1000, "", 1, "id", "task"])
     assert await store.dbsize() == 0
 
 
 async def test_enqueue_refuses_a_time_that_is_no_number(store: AegisRedis, scripts: Scripts) -> None:
     with pytest.raises(ResponseError, match="a time of job 1 is not a number"):
-        await scripts._enqueue(args=[1000, "", "id", "task", "mail", QUEUE, "{", "}", "soon", 0, 0])
+        await scripts._enqueue(args=[1000, "", 1, "id", "task", "mail", QUEUE, "{", "}", "soon", 0, 0])
     assert await store.dbsize() == 0
 
 
