@@ -19,6 +19,7 @@
     ├── TaskFailed                   a job's own exception, seen from outside its worker
     ├── ChildProcessDied             the process that ran a task ended without an answer
     ├── StoreUnreachable             Redis does not answer
+    ├── TooManyStreams               this process serves as many clients of the event stream as it may
     └── ConfigurationError           the settings or a queue definition are wrong
 
 Facts are attributes, never parsed out of the message. ``bridge.gateway.problems`` turns the tree
@@ -48,6 +49,7 @@ __all__ = [
     "RetryRefused",
     "StoreUnreachable",
     "TaskFailed",
+    "TooManyStreams",
     "UndecodablePayload",
     "UnsupportedMediaType",
 ]
@@ -233,6 +235,16 @@ class StoreUnreachable(AegisError):
         super().__init__(f"Redis at {address} cannot be reached: {reason}")
         self.address = address
         self.reason = reason
+
+
+class TooManyStreams(AegisError):
+    """This process serves as many clients of the event stream as it may; the same request may succeed later."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"the event stream has {most} clients already: try again later, ask for pages of /api/v1/events, "
+            "or raise AEGIS_MAX_STREAM_CLIENTS"
+        )
 
 
 class ConfigurationError(AegisError):

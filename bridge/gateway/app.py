@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import swagger_ui_bundle
 from litestar import Litestar, Request, Router, get
+from litestar.datastructures import State
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.response import Redirect
@@ -17,8 +18,11 @@ from bridge.aegis_redis import AegisRedis
 from bridge.broker import safe_address
 from bridge.catalog import Catalog
 from bridge.enqueue import Enqueuer
+from bridge.event_feed import EventFeed
+from bridge.gateway.event_routes import event_routes
 from bridge.gateway.health_routes import health_routes
 from bridge.gateway.problems import EXCEPTION_HANDLERS
+from bridge.gateway.server import BEFORE_STOP
 from bridge.gateway.task_routes import task_routes
 from bridge.inspector import Inspector
 from bridge.scripts import Scripts
@@ -41,17 +45,20 @@ def create_app(settings: Settings, catalog: Catalog, redis: AegisRedis) -> Lites
     scripts = Scripts(redis, events_max_len=settings.events_max_len)
     enqueuer = Enqueuer(catalog, scripts)
     inspector = Inspector(redis, catalog, scripts, accept_pickle=settings.accept_pickle)
+    feed = EventFeed(redis, inspector)
     health = health_routes(redis, inspector, address=safe_address(settings))
 
     @asynccontextmanager
     async def close_redis(_: Litestar) -> AsyncIterator[None]:
         yield
+        await feed.aclose()
         await redis.aclose(close_connection_pool=True)
 
     return Litestar(
         route_handlers=[
             go_to_docs,
             task_routes(catalog, enqueuer, inspector, max_body_bytes=settings.max_body_bytes),
+            event_routes(feed, max_stream_clients=settings.max_stream_clients),
             health,
             Router("/api/v1", route_handlers=[health]),
             create_static_files_router(
@@ -60,6 +67,7 @@ def create_app(settings: Settings, catalog: Catalog, redis: AegisRedis) -> Lites
         ],
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=[close_redis],
+        state=State({BEFORE_STOP: [feed.close]}),
         request_max_body_size=settings.max_body_bytes,
         openapi_config=openapi(),
         logging_config=None,  # the entry points configure logging
