@@ -23,6 +23,8 @@
     ├── GatewayUnreachable           the gateway that a client was told to use does not answer
     ├── GatewayProblem               it answers with an error that none of these stands for
     │   └── AccessRefused            it wants a token, or one with another scope
+
+    ├── TooManyStreams               this process serves as many clients of the event stream as it may
     └── ConfigurationError           the settings or a queue definition are wrong
 
 Facts are attributes, never parsed out of the message. ``bridge.gateway.problems`` turns the tree
@@ -56,6 +58,7 @@ __all__ = [
     "RetryRefused",
     "StoreUnreachable",
     "TaskFailed",
+    "TooManyStreams",
     "UndecodablePayload",
     "UnsupportedMediaType",
 ]
@@ -279,6 +282,16 @@ class GatewayProblem(AegisError):
 
 class AccessRefused(GatewayProblem):
     """A gateway wants a token, or one with another scope; the message says which."""
+
+
+class TooManyStreams(AegisError):
+    """This process serves as many clients of the event stream as it may; the same request may succeed later."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"the event stream has {most} clients already: try again later, ask for pages of /api/v1/events, "
+            "or raise AEGIS_MAX_STREAM_CLIENTS"
+        )
 
 
 class ConfigurationError(AegisError):

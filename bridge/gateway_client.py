@@ -258,7 +258,7 @@ class GatewayClient:
 
     async def latest_events(self, wanted: EventFilter, *, limit: int = 50) -> list[Event]:
         """As in `Backend`."""
-        page = await self._get("/events", EventPage, query={**in_a_filter(wanted), "limit": limit})
+        page = await self._get("/events", EventPage, query={**in_a_filter(wanted), "latest": True, "limit": limit})
         return page.events
 
     async def follow(self, wanted: EventFilter, *, after: str = END) -> AsyncGenerator[Event, None]:

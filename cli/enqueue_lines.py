@@ -10,7 +10,8 @@ import msgspec
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bridge.backend import Backend, BatchVerdict, ItemProblem
+from bridge.backend import Backend
+from bridge.batch import BatchVerdict, ItemProblem
 from bridge.errors import InvalidRequest
 from cli.context import open_backend, run
 from cli.exit_codes import ExitCode

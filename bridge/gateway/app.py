@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import swagger_ui_bundle
 from litestar import Litestar, Request, Router, get
+from litestar.datastructures import State
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.response import Redirect
@@ -16,9 +17,11 @@ from litestar.static_files import create_static_files_router
 from bridge.aegis_redis import AegisRedis
 from bridge.broker import safe_address
 from bridge.catalog import Catalog
+from bridge.gateway.event_routes import event_routes
 from bridge.gateway.health_routes import health_routes
 from bridge.gateway.job_routes import job_routes
 from bridge.gateway.problems import EXCEPTION_HANDLERS
+from bridge.gateway.server import BEFORE_STOP
 from bridge.gateway.task_routes import task_routes
 from bridge.redis_backend import RedisBackend
 from bridge.settings import Settings
@@ -51,6 +54,7 @@ def create_app(settings: Settings, catalog: Catalog, redis: AegisRedis) -> Lites
             go_to_docs,
             task_routes(backend, max_body_bytes=settings.max_body_bytes),
             job_routes(backend),
+            event_routes(backend.feed, max_stream_clients=settings.max_stream_clients),
             health,
             Router("/api/v1", route_handlers=[health]),
             create_static_files_router(
@@ -59,6 +63,7 @@ def create_app(settings: Settings, catalog: Catalog, redis: AegisRedis) -> Lites
         ],
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=[close_redis],
+        state=State({BEFORE_STOP: [backend.feed.close]}),
         request_max_body_size=settings.max_body_bytes,
         openapi_config=openapi(),
         logging_config=None,  # the entry points configure logging

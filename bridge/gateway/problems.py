@@ -24,6 +24,7 @@ from bridge.errors import (
     PayloadError,
     RequestTooLarge,
     StoreUnreachable,
+    TooManyStreams,
     UnsupportedMediaType,
 )
 
@@ -73,6 +74,7 @@ STATUSES: Final[Mapping[type[Exception], tuple[HTTPStatus, str]]] = {
     RequestTooLarge: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "request_too_large"),
     PayloadError: (HTTPStatus.BAD_GATEWAY, "undecodable_payload"),
     StoreUnreachable: (HTTPStatus.SERVICE_UNAVAILABLE, "store_unreachable"),
+    TooManyStreams: (HTTPStatus.SERVICE_UNAVAILABLE, "too_many_streams"),
     ConfigurationError: (HTTPStatus.INTERNAL_SERVER_ERROR, "configuration_error"),
 }
 """Error -> status and code; the nearest class in the error's own line of descent counts."""
