@@ -11,6 +11,7 @@ from dotenv import dotenv_values
 from msgspec import Meta
 
 from bridge.errors import ConfigurationError
+from bridge.rate import read_rate
 
 __all__ = ["Settings", "read_settings"]
 
@@ -42,6 +43,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         max_body_bytes: largest request body the gateway reads.
         events_max_len: entries the event stream keeps (approximately: Redis trims whole nodes).
         accept_pickle: execute pickled payloads of trusted producers during a migration.
+        tokens_file: who may call the gateway; empty is ``tokens.json`` of ``data_dir``.
+        allowed_hosts: further names to which a gateway answers that asks for no token.
+        rate_limit: requests that each caller may send, ``100/s``, where its token does not say; empty is no limit.
     """
 
     redis_url: str = ""
@@ -55,6 +59,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: PositiveInt = 1024 * 1024
     events_max_len: PositiveInt = 1_000_000
     accept_pickle: bool = False
+    tokens_file: str = ""
+    allowed_hosts: tuple[str, ...] = ()
+    rate_limit: str = ""
 
 
 VARIABLES: Final = {
@@ -69,6 +76,9 @@ VARIABLES: Final = {
     "AEGIS_MAX_BODY_BYTES": "max_body_bytes",
     "AEGIS_EVENTS_MAX_LEN": "events_max_len",
     "AEGIS_ACCEPT_PICKLE": "accept_pickle",
+    "AEGIS_TOKENS_FILE": "tokens_file",
+    "AEGIS_ALLOWED_HOSTS": "allowed_hosts",
+    "AEGIS_RATE_LIMIT": "rate_limit",
 }
 """Environment variable -> field of `Settings`."""
 
@@ -107,12 +117,17 @@ def refuse_unknown_names(environ: Mapping[str, str]) -> None:
 
 def parse(name: str, text: str) -> object:
     field = VARIABLES[name]
-    if field == "queues":
+    if field in {"queues", "allowed_hosts"}:
         return tuple(path.strip() for path in text.split(",") if path.strip())
     if field == "data_dir":
         return Path(text)
     if field == "redis_url" and not text.startswith(REDIS_SCHEMES):
         raise ConfigurationError(f"REDIS_URL must start with one of {', '.join(REDIS_SCHEMES)}, or be empty")
+    if field == "rate_limit":
+        try:
+            read_rate(text)
+        except ValueError as error:
+            raise ConfigurationError(f"{name}={text!r}: {error}") from None
     try:
         return msgspec.convert(text, FIELD_TYPES[field], strict=False)
     except msgspec.ValidationError as error:

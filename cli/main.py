@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "workers": "cli.workers",
     "events": "cli.events",
     "verify": "cli.verify",
+    "tokens": "cli.tokens",
     "health": "cli.health",
 }
 """Command -> the module whose function, or group of commands, of that name it is. Importing all of them would cost each
