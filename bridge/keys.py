@@ -36,6 +36,7 @@ __all__ = [
     "PROGRESS_PREFIX",
     "PROGRESS_TTL_MS",
     "QUEUE_PREFIX",
+    "RATE_PREFIX",
     "RESULT_PREFIX",
     "RETRY_PREFIX",
     "RING_PREFIX",
@@ -59,6 +60,7 @@ __all__ = [
     "progress",
     "queue",
     "queue_name",
+    "rate",
     "result",
     "retry",
     "ring",
@@ -106,6 +108,8 @@ WORKERS: Final = "aegis:workers"
 """zset, no TTL: worker id -> its latest heartbeat, ms. Living workers take silent ones off."""
 WORKER_PREFIX: Final = "aegis:worker:"
 """hash, TTL of a day after the latest heartbeat: what a worker, named by its id, tells of itself."""
+RATE_PREFIX: Final = "aegis:rate:"
+"""string, TTL of at most the limit's period: when a caller, by name, has all its requests again, µs."""
 
 LEASE_MS: Final = 10_000
 """How long a claimed job is safe from other workers unless its lease is renewed."""
@@ -217,6 +221,11 @@ def worker(worker_id: str) -> str:
     return WORKER_PREFIX + worker_id
 
 
+def rate(caller: str) -> str:
+    """How much of its limit a caller has used."""
+    return RATE_PREFIX + caller
+
+
 def stats(name: str, minute: int) -> str:
     """The counters of a queue, by its short name, for a Unix time in whole minutes."""
     return f"{STATS_PREFIX}{name}:{minute}"
@@ -239,6 +248,7 @@ LUA_CONSTANTS: Final[dict[str, str | int]] = {
     "CRON": CRON_PREFIX,
     "WORKERS": WORKERS,
     "WORKER": WORKER_PREFIX,
+    "RATE": RATE_PREFIX,
     "DEAD_TTL_MS": DEAD_TTL_MS,
     "DEAD_MAX": DEAD_MAX,
     "STATS_TTL_MS": STATS_TTL_MS,

@@ -16,6 +16,7 @@ from redis.exceptions import NoScriptError
 
 from bridge import keys
 from bridge.events import EventData, encode_data
+from bridge.rate import Rate
 
 __all__ = [
     "Claims",
@@ -203,6 +204,7 @@ class Scripts:
         self._requeue = redis.register_script(source("requeue"))
         self._purge = redis.register_script(source("purge"))
         self._heartbeat = redis.register_script(source("heartbeat"))
+        self._rate_limit = redis.register_script(source("rate_limit"))
 
     async def enqueue(self, jobs: Sequence[NewJob], *, cron_run: str = "") -> tuple[int, list[str]]:
         """Stores each job whose id is free, with its event and a wake-up, all in one step.
@@ -388,6 +390,18 @@ class Scripts:
     async def leave(self, worker: str) -> None:
         """The worker is registered no more."""
         await self._heartbeat(args=(self.events_max_len, worker, 0))
+
+    async def rate_limit(self, wanted: Sequence[tuple[str, Rate, int]]) -> list[tuple[int, int]]:
+        """Takes requests of callers, each given with its limit and how many it sends; by Redis' clock.
+
+        Returns:
+            for each how many are admitted, and in how many µs the next one will be; 0 when all are.
+        """
+        arguments: list[Any] = []
+        for caller, rate, requests in wanted:
+            arguments += (caller, rate.requests, rate.period_us, requests)
+        answers: list[int] = await self._rate_limit(args=arguments)
+        return list(zip(answers[::2], answers[1::2], strict=True))
 
     async def depths(self, queues: Sequence[tuple[str, str]]) -> tuple[str, list[Depth]]:
         """Counts the jobs of queues, each a short name and a key, all at one instant.

@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "workers": "cli.workers",
     "events": "cli.events",
     "verify": "cli.verify",
+    "tokens": "cli.tokens",
     "health": "cli.health",
     "top": "cli.top",
     "bench": "cli.bench",

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Final
 
+import msgspec
 import typer
 import watchfiles
 
@@ -49,7 +50,7 @@ def serve(
     address = choose_address(settings, host, port, is_insecure=insecure)
     if is_in_memory(settings):
         configure_logging(is_quiet=True)
-        run(serve_in_process(settings, catalog, *address))
+        run(serve_in_process(settings, catalog, *address, is_insecure=insecure))
         return
     with only_one(settings.data_dir):
         run(supervise(settings, catalog, *address, is_insecure=insecure, is_reloading=reload))
@@ -173,11 +174,12 @@ async def reload_on_change(supervisor: Supervisor) -> None:
         supervisor.reload()
 
 
-async def serve_in_process(settings: Settings, catalog: Catalog, host: str, port: int) -> None:
+async def serve_in_process(settings: Settings, catalog: Catalog, host: str, port: int, *, is_insecure: bool) -> None:
     """Everything in this one process, since nothing outside it can see its memory."""
     async with workers_of(settings, catalog) as working:
         stop = asyncio.Event()
-        app = create_app(settings, catalog, open_redis(settings))
+        listening = msgspec.structs.replace(settings, host=host)
+        app = create_app(listening, catalog, open_redis(settings), is_insecure=is_insecure)
         serving = asyncio.create_task(serve_app(app, host=host, port=port, stop=stop))
         if await is_ready(host, port, serving):
             welcome(settings, catalog, host, port)
