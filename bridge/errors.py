@@ -30,7 +30,6 @@
     ├── StoreUnreachable             Redis does not answer
     ├── GatewayUnreachable           the gateway that a client was told to use does not answer
     ├── GatewayProblem               it answers with an error that none of these stands for
-    │   └── AccessRefused            it wants a token, or one with another scope
 
     ├── TooManyStreams               this process serves as many clients of the event stream as it may
     └── ConfigurationError           the settings or a queue definition are wrong
@@ -46,7 +45,6 @@ from contextlib import suppress
 from typing import Any
 
 __all__ = [
-    "AccessRefused",
     "AegisError",
     "ChildProcessDied",
     "ConfigurationError",
@@ -390,10 +388,6 @@ class GatewayProblem(AegisError):
         super().__init__(message)
         self.code = code
         self.status = status
-
-
-class AccessRefused(GatewayProblem):
-    """A gateway wants a token, or one with another scope; the message says which."""
 
 
 class TooManyStreams(AegisError):

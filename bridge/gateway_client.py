@@ -28,21 +28,24 @@ from bridge.backend import (
 from bridge.dead_letters import DeadFilter, Step
 from bridge.enqueue import Enqueued, TaskRequest
 from bridge.errors import (
-    AccessRefused,
     AegisError,
     ConfigurationError,
     DuplicateJob,
+    Forbidden,
     GatewayProblem,
     GatewayUnreachable,
+    IdempotencyKeyReused,
     InvalidArguments,
     InvalidQueueType,
     InvalidRequest,
     InvalidTaskName,
     JobNotFound,
     PayloadError,
+    RateLimited,
     RequestTooLarge,
     RetryRefused,
     StoreUnreachable,
+    Unauthorized,
     UnsupportedMediaType,
 )
 from bridge.event_stream import BEGINNING, END, EventFilter
@@ -79,6 +82,10 @@ ERRORS: Final[Mapping[str, type[AegisError]]] = {
     "retry_refused": RetryRefused,
     "unsupported_media_type": UnsupportedMediaType,
     "request_too_large": RequestTooLarge,
+    "idempotency_key_reused": IdempotencyKeyReused,
+    "unauthorized": Unauthorized,
+    "forbidden": Forbidden,
+    "rate_limited": RateLimited,
     "undecodable_payload": PayloadError,
     "store_unreachable": StoreUnreachable,
     "configuration_error": ConfigurationError,
@@ -381,13 +388,12 @@ class GatewayClient:
             if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 return GatewayUnreachable(self.address, f"{answer.status_code} {answer.reason_phrase}")
             return self._strange(answer, "no gateway of aegis-tasks answers so; is the address right?")
-        if answer.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            hint = "; give one with --token or AEGIS_TOKEN" if answer.status_code == HTTPStatus.UNAUTHORIZED else ""
-            return AccessRefused(f"{self.address} refuses: {detail}{hint}", code=code, status=answer.status_code)
         facts = {name: value for name, value in problem.items() if name not in OF_A_PROBLEM}
-        error_type = ERRORS.get(code, GatewayProblem)
-        if error_type is GatewayProblem:
+        error_type = ERRORS.get(code)
+        if error_type is None:
             return GatewayProblem(detail, code=code, status=answer.status_code)
+        if error_type is Unauthorized:
+            detail = f"the gateway at {self.address} wants a token ({detail}): give it with --token or AEGIS_TOKEN"
         error = error_type.__new__(error_type, detail)  # its own text, not one that __init__ would make anew
         vars(error).update(facts)
         return error

@@ -8,7 +8,7 @@ import typer
 
 from bridge.backend import Backend
 from bridge.enqueue import Enqueued, TaskRequest
-from bridge.errors import AccessRefused, InvalidRequest
+from bridge.errors import Forbidden, InvalidRequest
 from bridge.inspector import JobResult
 from cli.completion import complete_queue, complete_task
 from cli.context import open_backend, run
@@ -169,7 +169,7 @@ async def tell(enqueued: Enqueued, backend: Backend, *, is_waiting: bool) -> Non
     console.print(enqueued.message, markup=False)
     try:
         queue = await backend.queue(enqueued.queue_type)
-    except AccessRefused:  # who may enqueue need not be allowed to look
+    except Forbidden:  # who may enqueue need not be allowed to look
         return
     if queue.message == "worker offline":
         where = "in another terminal: " if is_waiting else "next: "

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from bridge.backend import Backend, QueueList, WorkerList
 from bridge.broker import is_away, safe_address
-from bridge.errors import AccessRefused, GatewayUnreachable, StoreUnreachable
+from bridge.errors import Forbidden, GatewayUnreachable, StoreUnreachable
 from bridge.event_stream import EventFilter
 from bridge.events import KINDS, Event
 from bridge.redis_backend import RedisBackend
@@ -120,7 +120,7 @@ async def show_once(*, json: bool) -> None:
         queues, workers = await backend.queues(), await backend.workers()
         try:
             events = await backend.latest_events(EventFilter(kinds=WATCHED), limit=20)
-        except AccessRefused:
+        except Forbidden:
             events = []
     if json:
         print_json({"event_id": queues.event_id, "queues": queues.queues, "workers": workers.workers, "events": events})
@@ -173,7 +173,7 @@ async def follow(backend: Backend, picture: Picture, after: str) -> None:
             async for event in events:
                 if event.kind != "stream.gap":
                     picture.take(event, is_shown=event.id in seen)
-    except AccessRefused:
+    except Forbidden:
         picture.tell_trouble("the token has no events:read, so counts are those of every two seconds")
 
 

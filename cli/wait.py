@@ -10,7 +10,7 @@ from rich.status import Status
 from rich.text import Text
 
 from bridge.backend import Backend
-from bridge.errors import AccessRefused, JobNotFound
+from bridge.errors import Forbidden, JobNotFound
 from bridge.event_stream import EventFilter
 from bridge.events import TERMINAL_KINDS, Event, JobFailed, JobSucceeded
 from bridge.inspector import JobResult
@@ -82,7 +82,7 @@ async def follow_until_ended(backend: Backend, job_id: str, after: str, display:
                     display.update(Text(f"{job_id}: {what_of(event)}, attempt {max(event.attempt, 1)}"))
                 if event.kind in TERMINAL_KINDS:
                     return await result_after(event, backend)
-    except AccessRefused:  # a token for jobs need not be one for events
+    except Forbidden:  # a token for jobs need not be one for events
         await asyncio.Event().wait()
     raise AssertionError("following a stream never ends")
 
