@@ -150,7 +150,7 @@ class GatewayClient:
             Enqueued,
             query={} if strict else {"strict": "false"},
             body=given(request),
-            headers={"Idempotency-Key": idempotency_key} if idempotency_key else {},
+            headers={} if idempotency_key is None else {"Idempotency-Key": in_quotes(idempotency_key)},
             is_repeatable=idempotency_key is not None,
         )
 
@@ -451,6 +451,17 @@ def in_words(wanted: DeadFilter) -> dict[str, Any]:
     return {name: value for name, value in said.items() if value is not None}
 
 
+def in_quotes(key: str) -> str:
+    """A text as a string of structured field values (RFC 9651), which takes printable ASCII.
+
+    Raises:
+        InvalidRequest: it is something else.
+    """
+    if not key.isascii() or not key.isprintable():
+        raise InvalidRequest("an idempotency key is made of printable ASCII characters", path="Idempotency-Key")
+    return '"' + key.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
 def quoted(name: str) -> str:
     """A name as part of a path."""
     return quote(name, safe="")
@@ -492,5 +503,7 @@ def together(first: BatchAnswer, second: BatchAnswer, size: int) -> BatchAnswer:
         enqueued=first.enqueued + second.enqueued,
         duplicates=first.duplicates + second.duplicates,
         refused=first.refused + second.refused,
+        unknown=first.unknown + second.unknown,
+        untried=first.untried + second.untried,
         items=[*first.items, *moved],
     )

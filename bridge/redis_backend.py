@@ -8,6 +8,7 @@ from bridge.backend import (
     AbortAnswer,
     BatchAnswer,
     DeadPage,
+    DeadStep,
     EventPage,
     JobPage,
     PauseAnswer,
@@ -24,6 +25,7 @@ from bridge.event_feed import EventFeed
 from bridge.event_stream import BEGINNING, END, EventFilter, EventStream
 from bridge.events import Event
 from bridge.inspector import Inspector, JobResult, JobStatus, QueueStatus, State
+from bridge.job_list import JobList
 from bridge.scripts import Scripts
 from bridge.settings import Settings
 
@@ -50,6 +52,7 @@ class RedisBackend:
         self.inspector = Inspector(redis, catalog, self.scripts, accept_pickle=settings.accept_pickle)
         self.control = Control(redis, catalog, self.scripts, keep_result_s=settings.keep_result_s)
         self.letters = DeadLetters(redis, catalog, self.scripts, accept_pickle=settings.accept_pickle)
+        self.job_list = JobList(self.scripts, self.letters)
         self.stream = EventStream(redis)
         self.feed = EventFeed(redis, self.inspector)
 
@@ -113,8 +116,7 @@ class RedisBackend:
 
     async def jobs(self, queue: str, *, state: State | None = None, cursor: str = "", limit: int = 50) -> JobPage:
         """As the interface says."""
-        self.catalog.queue(queue)
-        return JobPage(jobs=[], next_cursor=None)
+        return await self.job_list.page(self.catalog.queue(queue), state=state, cursor=cursor, limit=limit)
 
     async def pause(self, queue: str, *, by: str | None = None) -> PauseAnswer:
         """As the interface says."""
@@ -128,8 +130,10 @@ class RedisBackend:
         self, wanted: DeadFilter, *, cursor: str = "", limit: int = 50, with_traceback: bool = False
     ) -> DeadPage:
         """As the interface says."""
-        found = [letter async for letter in self.letters.letters(wanted, with_traceback=with_traceback)]
-        return DeadPage(letters=found[:limit], next_cursor=None)
+        letters, next_cursor = await self.letters.page(
+            wanted, cursor=cursor, limit=limit, with_traceback=with_traceback
+        )
+        return DeadPage(letters=letters, next_cursor=next_cursor)
 
     def retry_dead(self, wanted: DeadFilter) -> AsyncGenerator[Step, None]:
         """As the interface says."""
@@ -138,6 +142,14 @@ class RedisBackend:
     def purge_dead(self, wanted: DeadFilter) -> AsyncGenerator[Step, None]:
         """As the interface says."""
         return self.letters.purge(wanted)
+
+    async def retry_some_dead(self, wanted: DeadFilter, *, cursor: str = "") -> DeadStep:
+        """One bounded step of `retry_dead`: ``cursor`` is what the step before gave."""
+        return dead_step(*await self.letters.retry_some(wanted, cursor=cursor))
+
+    async def purge_some_dead(self, wanted: DeadFilter, *, cursor: str = "") -> DeadStep:
+        """One bounded step of `purge_dead`."""
+        return dead_step(*await self.letters.purge_some(wanted, cursor=cursor))
 
     async def workers(self) -> WorkerList:
         """As the interface says."""
@@ -157,3 +169,13 @@ class RedisBackend:
     def follow(self, wanted: EventFilter, *, after: str = END) -> AsyncGenerator[Event, None]:
         """As the interface says."""
         return self.feed.follow(wanted, after=after)
+
+
+def dead_step(step: Step, next_cursor: str | None) -> DeadStep:
+    return DeadStep(
+        handled=step.handled,
+        done=step.done,
+        total=step.total,
+        complete=next_cursor is None,
+        next_cursor=next_cursor,
+    )

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 from redis.asyncio import Redis
@@ -24,13 +24,14 @@ __all__ = [
     "Depth",
     "Ending",
     "Heartbeat",
+    "ListedEnd",
+    "ListedJob",
     "NewEvent",
     "NewJob",
     "NewProgress",
     "Scripts",
 ]
 
-DEPTH_FIELDS: Final = 8
 HEAD_OF_CLAIMS: Final = 2
 """Values before those of the jobs in what a claim returns."""
 NAMED_KEY: Final = re.compile(r"\bKEY\.([A-Z_]+)")
@@ -99,6 +100,49 @@ class Depth(msgspec.Struct, frozen=True, kw_only=True):
     workers: int
     is_paused: bool
     health: str | None
+
+
+class DepthRow(NamedTuple):
+    """What ``depth.lua`` returns of a queue."""
+
+    queued: int
+    in_progress: int
+    deferred: int
+    oldest_due_ms: bytes
+    dead: int
+    workers: int
+    is_paused: int
+    health: bytes
+
+
+class ListedJob(NamedTuple):
+    """A job that waits or runs.
+
+    Attributes:
+        score: in its queue's zset.
+        attempts: so far; empty when there was none.
+        head, tail: the beginning and the end of its body; empty when that has expired.
+    """
+
+    job_id: bytes
+    score: bytes
+    attempts: bytes
+    head: bytes
+    tail: bytes
+
+
+class ListedEnd(NamedTuple):
+    """A job that has ended, by its event; ``tail`` is the end of its result."""
+
+    event_id: bytes
+    job_id: bytes
+    task: bytes
+    attempt: bytes
+    at_ms: bytes
+    tail: bytes
+
+
+Row = TypeVar("Row", DepthRow, ListedJob, ListedEnd)
 
 
 class Claims(NamedTuple):
@@ -195,6 +239,8 @@ class Scripts:
         self._enqueue = redis.register_script(source("enqueue"))
         self._report = redis.register_script(source("report"))
         self._depth = redis.register_script(source("depth"))
+        self._list = redis.register_script(source("list"))
+        self._ends = redis.register_script(source("ends"))
         self._claim = redis.register_script(source("claim"))
         self._finish = redis.register_script(source("finish"))
         self._progress = redis.register_script(source("progress"))
@@ -403,6 +449,41 @@ class Scripts:
         answers: list[int] = await self._rate_limit(args=arguments)
         return list(zip(answers[::2], answers[1::2], strict=True))
 
+    async def list_jobs(
+        self, queue_key: str, state: str, *, after: tuple[str, bytes] = ("", b""), wanted: int
+    ) -> tuple[tuple[str, bytes] | None, list[ListedJob]]:
+        """Lists jobs of a queue that wait or run.
+
+        Args:
+            queue_key: its zset.
+            state: ``queued``, ``deferred`` or ``in_progress``.
+            after: what the call before returned.
+            wanted: jobs, at most.
+
+        Returns:
+            what to go on after, ``None`` when there is nothing more; and jobs, perhaps none although there are more.
+        """
+        score, job_id, *values = await self._list(keys=(queue_key,), args=(state, *after, wanted, keys.LEASE_MS))
+        return (score.decode(), job_id) if job_id else None, rows_of(values, ListedJob)
+
+    async def list_ends(
+        self, queue: str, kind: str, *, before: str = "+", wanted: int, most: int
+    ) -> tuple[str, list[ListedEnd]]:
+        """Lists ends of jobs that the event stream tells of and whose results are kept, newest first.
+
+        Args:
+            queue: short name.
+            kind: of the events.
+            before: what the call before returned.
+            wanted: jobs, at most.
+            most: entries of the stream to look at.
+
+        Returns:
+            what to go on before, ``""`` when there is nothing more; and jobs, perhaps none although there are more.
+        """
+        before_next, *values = await self._ends(args=(queue, kind, before, wanted, most))
+        return before_next.decode(), rows_of(values, ListedEnd)
+
     async def depths(self, queues: Sequence[tuple[str, str]]) -> tuple[str, list[Depth]]:
         """Counts the jobs of queues, each a short name and a key, all at one instant.
 
@@ -411,21 +492,26 @@ class Scripts:
         """
         arguments: list[Any] = [keys.LEASE_MS, keys.WORKER_LOST_MS, *(name for name, _ in queues)]
         now_ms, event_id, *values = await self._depth(keys=[key for _, key in queues], args=arguments)
-        rows = [values[start : start + DEPTH_FIELDS] for start in range(0, len(values), DEPTH_FIELDS)]
-        return event_id.decode(), [read_depth(row, int(now_ms)) for row in rows]
+        return event_id.decode(), [read_depth(row, int(now_ms)) for row in rows_of(values, DepthRow)]
 
 
-def read_depth(row: Sequence[Any], now_ms: int) -> Depth:
-    queued, in_progress, deferred, oldest_due_ms, dead, workers, is_paused, health = row
+def rows_of(values: Sequence[Any], row: type[Row]) -> list[Row]:
+    """What a script returned one after the other, by rows."""
+    width = len(row._fields)
+    return [row(*values[start : start + width]) for start in range(0, len(values), width)]
+
+
+def read_depth(row: DepthRow, now_ms: int) -> Depth:
+    health = row.health.decode(errors="replace") or None
     return Depth(
-        queued=queued,
-        in_progress=in_progress,
-        deferred=deferred,
-        oldest_age_ms=now_ms - int(oldest_due_ms) if oldest_due_ms != b"0" else 0,
-        dead=dead,
-        workers=workers,
-        is_paused=bool(is_paused),
-        health=health.decode(errors="replace") or None,
+        queued=row.queued,
+        in_progress=row.in_progress,
+        deferred=row.deferred,
+        oldest_age_ms=now_ms - int(row.oldest_due_ms) if row.oldest_due_ms != b"0" else 0,
+        dead=row.dead,
+        workers=row.workers,
+        is_paused=bool(row.is_paused),
+        health=health,
     )
 
 

@@ -7,14 +7,14 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
 from bridge.backend import Backend
-from bridge.broker import connect, is_in_memory
+from bridge.broker import connect, is_in_memory, safe_address
 from bridge.catalog import load_catalog
 from bridge.errors import ConfigurationError
 from bridge.redis_backend import RedisBackend
 from bridge.settings import Settings, read_settings
 from cli import gateway_options
 
-__all__ = ["open_backend", "open_store", "run"]
+__all__ = ["address_of", "open_backend", "open_store", "run"]
 
 CANCEL_AGAIN_S: Final = 1.0
 
@@ -64,6 +64,11 @@ async def open_store(settings: Settings | None = None) -> AsyncIterator[RedisBac
             await backend.aclose()
     finally:
         await redis.aclose(close_connection_pool=True)
+
+
+def address_of(backend: Backend) -> str:
+    """Whom we ask, for people."""
+    return safe_address(backend.settings) if isinstance(backend, RedisBackend) else str(getattr(backend, "address", ""))
 
 
 def run(main: Coroutine[Any, Any, Answer]) -> Answer:

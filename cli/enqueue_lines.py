@@ -12,8 +12,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bridge.backend import Backend
 from bridge.batch import BatchVerdict, ItemProblem
-from bridge.errors import InvalidRequest
-from cli.context import open_backend, run
+from bridge.errors import InvalidRequest, StoreUnreachable
+from cli.context import address_of, open_backend, run
 from cli.exit_codes import ExitCode
 from cli.printing import console, error_console, print_json_line
 from cli.standard_input import Line, lines_of_stdin, size_of_stdin
@@ -46,15 +46,15 @@ class Tally:
 
     def __init__(self, *, is_json: bool) -> None:
         self.is_json = is_json
-        self.enqueued = self.duplicates = self.refused = 0
-        self.open = 0
-        """Jobs of a batch that no answer came for."""
+        self.enqueued = self.duplicates = self.refused = self.untried = 0
+        self.unknown = 0
+        """Lines that have a job perhaps: no answer came."""
         self.started_s = time.monotonic()
 
     @property
     def is_clean(self) -> bool:
         """Whether each line has its job."""
-        return not (self.duplicates or self.refused or self.open)
+        return not (self.duplicates or self.refused or self.unknown or self.untried)
 
     @property
     def per_second(self) -> float:
@@ -71,9 +71,13 @@ class Tally:
                 self.duplicates += 1
             case "refused":
                 self.refused += 1
+            case "unknown":
+                self.unknown += 1
+            case "untried":
+                self.untried += 1
         if self.is_json:
             print_json_line(NotEnqueued(line=line, status=verdict.status, task_id=verdict.task_id, error=verdict.error))
-        elif self.duplicates + self.refused <= SHOWN_REFUSALS:
+        elif verdict.status in {"duplicate", "refused"} and self.duplicates + self.refused <= SHOWN_REFUSALS:
             error_console.print(f"line {line}: {reason_of(verdict)}", style="yellow", markup=False, soft_wrap=True)
 
     def conclude(self, *, is_whole: bool) -> None:
@@ -82,14 +86,15 @@ class Tally:
         if self.is_json:
             counts = {"enqueued": self.enqueued, "duplicates": self.duplicates, "refused": self.refused}
             rates = {"seconds": round(seconds, 3), "per_second": round(self.per_second)}
-            print_json_line({**counts, "unknown": self.open, "complete": is_whole, **rates})
+            print_json_line({**counts, "unknown": self.unknown, "untried": self.untried, "complete": is_whole, **rates})
             return
         if (hidden := self.duplicates + self.refused - SHOWN_REFUSALS) > 0:
             error_console.print(f"… and {hidden} more lines", style="yellow")
         parts = [f"{self.enqueued} enqueued"]
         parts += [f"{self.duplicates} with an id that is taken"] if self.duplicates else []
         parts += [f"{self.refused} refused"] if self.refused else []
-        parts += [f"{self.open} of which nothing is known"] if self.open else []
+        parts += [f"{self.unknown} perhaps"] if self.unknown else []
+        parts += [f"{self.untried} not tried"] if self.untried else []
         told = f"{', '.join(parts)} in {seconds:.1f} s ({self.per_second:.0f}/s)"
         style = "green" if self.is_clean and is_whole else "yellow"
         console.print(told if is_whole else f"stopped: {told}", style=style, markup=False)
@@ -171,15 +176,17 @@ async def enqueue_batch(backend: Backend, lines: list[Line], common: dict[str, A
     if not requests:
         return
     asked = asyncio.ensure_future(backend.enqueue_batch(requests))
-    tally.open = len(requests)
     try:
-        await asyncio.shield(asked)
+        answer = await asyncio.shield(asked)
+        if answer.unknown or answer.untried:
+            raise StoreUnreachable(address_of(backend), "it went away on the way")
     finally:
         await asyncio.wait({asked}, timeout=LAST_BATCH_S)
         if asked.done() and not asked.cancelled() and asked.exception() is None:
-            tally.open = 0
             for verdict in asked.result().items:
                 tally.count(numbers[verdict.index], verdict)
+        else:
+            tally.unknown += len(requests)
 
 
 def read_request(text: bytes, common: dict[str, Any]) -> dict[str, Any]:

@@ -16,13 +16,12 @@ from rich.table import Table
 from rich.text import Text
 
 from bridge.backend import Backend, QueueList, WorkerList
-from bridge.broker import is_away, safe_address
+from bridge.broker import is_away
 from bridge.errors import Forbidden, GatewayUnreachable, StoreUnreachable
 from bridge.event_stream import EventFilter
 from bridge.events import KINDS, Event
-from bridge.redis_backend import RedisBackend
 from bridge.worker_registry import WorkerStatus
-from cli.context import open_backend, run
+from cli.context import address_of, open_backend, run
 from cli.live_counts import LiveCounts
 from cli.options import Json
 from cli.printing import console, event_line, print_json
@@ -111,10 +110,6 @@ class Picture:
         ]
 
 
-def place_of(backend: Backend) -> str:
-    return safe_address(backend.settings) if isinstance(backend, RedisBackend) else str(getattr(backend, "address", ""))
-
-
 async def show_once(*, json: bool) -> None:
     async with open_backend() as backend:
         queues, workers = await backend.queues(), await backend.workers()
@@ -135,7 +130,7 @@ async def show_once(*, json: bool) -> None:
 
 async def watch() -> None:
     async with open_backend() as backend:
-        picture = Picture(place_of(backend))
+        picture = Picture(address_of(backend))
         queues, workers = await backend.queues(), await backend.workers()
         picture.take_snapshot(queues, workers)
         screen = Screen(sys.stdout)
