@@ -10,10 +10,10 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
+from bridge.batch import BatchAnswer, BatchVerdict
 from bridge.catalog import TaskDescription
-from bridge.dead_letters import DeadFilter, DeadLetter, Step
+from bridge.dead_letters import DeadFilter, DeadLetter, Handled, Step
 from bridge.enqueue import Enqueued, TaskRequest
 from bridge.event_stream import BEGINNING, END, EventFilter
 from bridge.events import Event
@@ -26,6 +26,7 @@ __all__ = [
     "BatchAnswer",
     "BatchVerdict",
     "DeadPage",
+    "DeadStep",
     "EventPage",
     "JobPage",
     "JobSummary",
@@ -44,40 +45,6 @@ class TaskList(msgspec.Struct, frozen=True, kw_only=True):
     total_count: int
     queues: dict[str, list[str]]
     tasks: list[TaskDescription]
-
-
-class ItemProblem(msgspec.Struct, frozen=True, kw_only=True):
-    """Why an item of a batch was refused; ``path`` is where in that item."""
-
-    code: str
-    detail: str
-    path: str | None = None
-
-
-class BatchVerdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What became of one item of a batch.
-
-    Attributes:
-        index: its place, from 0.
-        status: ``enqueued``; ``duplicate``, its id is taken; or ``refused``.
-        task_id, event_id: of the job that is stored now.
-        error: why it was refused, or that its id is taken.
-    """
-
-    index: int
-    status: Literal["enqueued", "duplicate", "refused"]
-    task_id: str | UnsetType = UNSET
-    event_id: str | UnsetType = UNSET
-    error: ItemProblem | UnsetType = UNSET
-
-
-class BatchAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a batch: ``items`` in the order of the request."""
-
-    enqueued: int
-    duplicates: int
-    refused: int
-    items: list[BatchVerdict]
 
 
 class AbortAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,6 +111,23 @@ class DeadPage(msgspec.Struct, frozen=True, kw_only=True):
     """Some dead letters, newest first; ``next_cursor`` as in `JobPage`."""
 
     letters: list[DeadLetter]
+    next_cursor: str | None
+
+
+class DeadStep(msgspec.Struct, frozen=True, kw_only=True):
+    """What one request to retry or purge dead letters did.
+
+    Attributes:
+        handled: what became of each letter that was meant, oldest first.
+        done: letters looked at so far, by this request and those before it; of ``total``.
+        complete: whether that were all of them.
+        next_cursor: send it with the same filter to go on; ``None`` when complete.
+    """
+
+    handled: list[Handled]
+    done: int
+    total: int
+    complete: bool
     next_cursor: str | None
 
 

@@ -21,7 +21,7 @@ from bridge.errors import ConfigurationError, StoreUnreachable
 from bridge.file_lock import FileLock, take_over
 from bridge.valkey_keeper import KEEPER_LOCK, KEEPER_PID, LOG, SERVER_LOCK, SERVER_PID, URL, USERS_LOCK, is_answering
 
-__all__ = ["ensure_running", "find_server", "release", "stop"]
+__all__ = ["ensure_running", "find_running", "find_server", "release", "stop"]
 
 POLL_S: Final = 0.01
 OLDEST_VERSION: Final = (6, 2)
@@ -69,6 +69,18 @@ def ensure_running(data_dir: Path, *, timeout_s: float = 15.0) -> str:
                 raise unreachable(folder, f"it does not answer within {timeout_s:g} s")
             time.sleep(POLL_S)
     return url
+
+
+def find_running(data_dir: Path) -> str | None:
+    """The URL of this folder's server if it answers now; nothing is started, and it may go at any moment."""
+    folder = data_dir.resolve()
+    try:
+        url = (folder / URL).read_text()
+        if not has_keeper(folder):
+            return None
+    except OSError:
+        return None
+    return url if is_answering(url) else None
 
 
 def release(data_dir: Path) -> None:

@@ -9,16 +9,29 @@
     │   ├── InvalidQueueType         no such queue
     │   ├── InvalidArguments         the task's signature does not accept these
     │   ├── DuplicateJob             the chosen id belongs to a live job or a kept result
+    │   ├── IdempotencyKeyReused     another request of this caller had the same idempotency key
     │   ├── JobNotFound              nothing is known of that id
     │   ├── RetryRefused             the job has not failed, or cannot be run again
     │   ├── UnsupportedMediaType     the body is not declared as JSON
-    │   └── RequestTooLarge          the body is over the limit
+    │   ├── RequestTooLarge          the body is over the limit
+    │   ├── RequestTooSlow           the body does not come in time
+    │   ├── Unauthorized             no valid token came with the request
+    │   ├── Forbidden                the token lacks the scope
+    │   ├── WrongHost                an open gateway was asked by a name it does not know
+    │   ├── CrossSiteRequest         another site's page sent it to an open gateway
+    │   ├── RateLimited              the caller has sent too many requests
+    │   ├── TokenExists              a token has this name
+    │   └── TokenNotFound            no token has this name
     ├── PayloadError                 bytes in Redis that are not what they should be
     │   ├── UndecodablePayload       a job or result that our codec did not write
     │   └── ResultNotEncodable       a task returned something JSON cannot hold
     ├── TaskFailed                   a job's own exception, seen from outside its worker
     ├── ChildProcessDied             the process that ran a task ended without an answer
     ├── StoreUnreachable             Redis does not answer
+    ├── GatewayUnreachable           the gateway that a client was told to use does not answer
+    ├── GatewayProblem               it answers with an error that none of these stands for
+
+    ├── TooManyStreams               this process serves as many clients of the event stream as it may
     └── ConfigurationError           the settings or a queue definition are wrong
 
 Facts are attributes, never parsed out of the message. ``bridge.gateway.problems`` turns the tree
@@ -35,21 +48,33 @@ __all__ = [
     "AegisError",
     "ChildProcessDied",
     "ConfigurationError",
+    "CrossSiteRequest",
     "DuplicateJob",
+    "Forbidden",
+    "GatewayProblem",
+    "GatewayUnreachable",
+    "IdempotencyKeyReused",
     "InvalidArguments",
     "InvalidQueueType",
     "InvalidRequest",
     "InvalidTaskName",
     "JobNotFound",
     "PayloadError",
+    "RateLimited",
     "RequestError",
     "RequestTooLarge",
+    "RequestTooSlow",
     "ResultNotEncodable",
     "RetryRefused",
     "StoreUnreachable",
     "TaskFailed",
+    "TokenExists",
+    "TokenNotFound",
+    "TooManyStreams",
+    "Unauthorized",
     "UndecodablePayload",
     "UnsupportedMediaType",
+    "WrongHost",
 ]
 
 
@@ -131,6 +156,13 @@ class DuplicateJob(RequestError):
         self.task_id = task_id
 
 
+class IdempotencyKeyReused(RequestError):
+    """The same caller has sent another request with this idempotency key within the last day."""
+
+    def __init__(self) -> None:
+        super().__init__("this Idempotency-Key was used for another request; each request needs a key of its own")
+
+
 class JobNotFound(RequestError):
     """Nothing is known of this id: it never existed, or its result has expired.
 
@@ -169,6 +201,102 @@ class RequestTooLarge(RequestError):
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(f"the body is larger than {limit_bytes} bytes; raise AEGIS_MAX_BODY_BYTES to allow more")
         self.limit_bytes = limit_bytes
+
+
+class RequestTooSlow(RequestError):
+    """The body has not come whole in time.
+
+    Attributes:
+        limit_s: how long it is waited for.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"the body did not come within {limit_s:g} s")
+        self.limit_s = limit_s
+
+
+class Unauthorized(RequestError):
+    """The route needs a token, and none that is valid came with the request; the message does not repeat it.
+
+    Attributes:
+        is_missing: there was none at all.
+    """
+
+    def __init__(self, message: str, *, is_missing: bool) -> None:
+        super().__init__(message)
+        self.is_missing = is_missing
+
+
+class Forbidden(RequestError):
+    """The token is valid, but lacks the scope that the route needs.
+
+    Attributes:
+        needed_scope: that scope.
+    """
+
+    def __init__(self, name: str, *, needed_scope: str) -> None:
+        super().__init__(f"the token {name!r} lacks the scope {needed_scope}")
+        self.needed_scope = needed_scope
+
+
+class WrongHost(RequestError):
+    """A gateway that asks for no token answers only to names that it knows; see decision 0012.
+
+    Attributes:
+        host: the name in the request.
+    """
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"this gateway asks for no token, so it does not answer to the name {host[:100]!r}: "
+            "add it to AEGIS_ALLOWED_HOSTS, or make a token"
+        )
+        self.host = host
+
+
+class CrossSiteRequest(RequestError):
+    """A browser sent the request for a page of another site, and no token protects the gateway."""
+
+    def __init__(self) -> None:
+        super().__init__("a page of another site may change nothing here while no token is asked for")
+
+
+class RateLimited(RequestError):
+    """The caller has sent more requests than its limit allows.
+
+    Attributes:
+        rate: the limit, as in ``100/s``.
+        retry_after_s: when the next one is admitted.
+    """
+
+    def __init__(self, rate: str, *, retry_after_s: float) -> None:
+        super().__init__(f"more than {rate} requests; try again in {retry_after_s:.3g} s")
+        self.rate = rate
+        self.retry_after_s = retry_after_s
+
+
+class TokenExists(RequestError):
+    """A token has this name already.
+
+    Attributes:
+        name: that name.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"a token named {name!r} exists: choose another name, or revoke it first")
+        self.name = name
+
+
+class TokenNotFound(RequestError):
+    """No token has this name.
+
+    Attributes:
+        name: that name.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no token named {name!r}; `aegis-tasks tokens list` shows them")
+        self.name = name
 
 
 class PayloadError(AegisError):
@@ -233,6 +361,43 @@ class StoreUnreachable(AegisError):
         super().__init__(f"Redis at {address} cannot be reached: {reason}")
         self.address = address
         self.reason = reason
+
+
+class GatewayUnreachable(AegisError):
+    """A gateway does not answer; the same request may succeed once it does.
+
+    Attributes:
+        address: where it was looked for.
+    """
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(f"the gateway at {address} cannot be reached: {reason}")
+        self.address = address
+        self.reason = reason
+
+
+class GatewayProblem(AegisError):
+    """A gateway refuses, or answers with something that is not understood.
+
+    Attributes:
+        code: of the problem it told.
+        status: of its HTTP answer.
+    """
+
+    def __init__(self, message: str, *, code: str, status: int) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+
+
+class TooManyStreams(AegisError):
+    """This process serves as many clients of the event stream as it may; the same request may succeed later."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"the event stream has {most} clients already: try again later, ask for pages of /api/v1/events, "
+            "or raise AEGIS_MAX_STREAM_CLIENTS"
+        )
 
 
 class ConfigurationError(AegisError):

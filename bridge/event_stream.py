@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ READ_COUNT: Final = 500
 BLOCK_MS: Final = 2_000
 """Below the socket timeout of `bridge.broker`, which would otherwise cut a quiet read."""
 LARGEST_SEQUENCE: Final = 2**64 - 1
-ID: Final = re.compile(r"\d{1,20}(-\d{1,20})?")
+ID: Final = re.compile(r"[0-9]{1,20}(-[0-9]{1,20})?")
 
 
 class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +59,8 @@ def parse_cursor(text: str) -> str:
     if ID.fullmatch(text):
         parts = [int(part) for part in text.split("-")]
         if max(parts) <= LARGEST_SEQUENCE:
-            return text if len(parts) > 1 else just_before(parts[0])
+            # Redis refuses to read after the largest id of all; no event has it.
+            return f"{parts[0]}-{min(parts[1], LARGEST_SEQUENCE - 1)}" if len(parts) > 1 else just_before(parts[0])
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -112,17 +114,21 @@ class EventStream:
         A lost connection raises; begin again after the last event that was yielded: nothing is missed
         unless it was trimmed, and then a ``stream.gap`` comes first.
         """
+        async with aclosing(self.follow_in_lists(after)) as lists:
+            async for events in lists:
+                for event in events:
+                    yield event
+
+    async def follow_in_lists(self, after: str = END) -> AsyncGenerator[list[Event], None]:
+        """As `follow`, with what has gathered in one list; an empty list when nothing came for `BLOCK_MS`."""
         cursor = await self.last_id() if after == END else after
         behind = True  # until a read comes back short, entries ahead of us may be trimmed meanwhile
         while True:
             events = await self._read(cursor)
-            if events and behind:
-                for gap in await self._gap(cursor, events):
-                    yield gap
+            gap = await self._gap(cursor, events) if behind else []
             behind = len(events) == READ_COUNT
-            for event in events:
-                yield event
-                cursor = event.id
+            cursor = events[-1].id if events else cursor
+            yield [*gap, *events]
 
     async def _read(self, cursor: str) -> list[Event]:
         reply: Any = await self.redis.xread({keys.EVENTS: cursor}, count=READ_COUNT, block=BLOCK_MS)

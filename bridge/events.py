@@ -203,9 +203,11 @@ TERMINAL_KINDS: Final = frozenset({"job.succeeded", "job.failed", "job.aborted"}
 
 KIND_OF: Final = {data_type: kind for kind, data_type in KINDS.items()}
 
+as_object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One entry of the stream, as readers get it."""
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of the stream, as readers get it; in JSON every field is there, also an empty one."""
 
     id: str
     kind: str
@@ -249,8 +251,18 @@ def decode_entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Event:
         at_ms=number(fields, b"at_ms"),
         worker=text(fields, b"worker"),
         trace=text(fields, b"trace"),
-        data=msgspec.Raw(fields.get(b"data") or b"{}"),
+        data=msgspec.Raw(one_line(fields.get(b"data") or b"{}")),
     )
+
+
+def one_line(data: bytes) -> bytes:
+    """The JSON object on one line, as readers are promised it; ``{}`` for what somebody else wrote that is none."""
+    try:
+        data.decode()
+        as_object.decode(data)
+        return data if b"\n" not in data and b"\r" not in data else msgspec.json.format(data, indent=-1)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return b"{}"
 
 
 def text(fields: Mapping[bytes, bytes], name: bytes) -> str:

@@ -5,6 +5,7 @@ for people; a test compares the two.
 """
 
 from typing import Final
+from urllib.parse import quote
 
 from arq.constants import (
     abort_jobs_ss,
@@ -24,6 +25,8 @@ __all__ = [
     "DEAD_PREFIX",
     "DEAD_TTL_MS",
     "EVENTS",
+    "IDEMPOTENCY_PREFIX",
+    "IDEMPOTENCY_TTL_MS",
     "IN_PROGRESS_PREFIX",
     "JOB_PREFIX",
     "LEASE_MS",
@@ -33,6 +36,7 @@ __all__ = [
     "PROGRESS_PREFIX",
     "PROGRESS_TTL_MS",
     "QUEUE_PREFIX",
+    "RATE_PREFIX",
     "RESULT_PREFIX",
     "RETRY_PREFIX",
     "RING_PREFIX",
@@ -48,6 +52,7 @@ __all__ = [
     "dead",
     "dead_letter",
     "health_check",
+    "idempotency",
     "in_progress",
     "job",
     "orders",
@@ -55,6 +60,7 @@ __all__ = [
     "progress",
     "queue",
     "queue_name",
+    "rate",
     "result",
     "retry",
     "ring",
@@ -96,10 +102,14 @@ STATS_PREFIX: Final = "aegis:stats:"
 """hash for each queue and minute, TTL of two hours: how many attempts ended how, waited and ran how long."""
 CRON_PREFIX: Final = "aegis:cron:"
 """zset for each queue, TTL of an hour: which runs of cron jobs have been enqueued -> when, ms."""
+IDEMPOTENCY_PREFIX: Final = "aegis:idempotency:"
+"""string, TTL of a day: which request of a caller had an idempotency key, and what it was answered."""
 WORKERS: Final = "aegis:workers"
 """zset, no TTL: worker id -> its latest heartbeat, ms. Living workers take silent ones off."""
 WORKER_PREFIX: Final = "aegis:worker:"
 """hash, TTL of a day after the latest heartbeat: what a worker, named by its id, tells of itself."""
+RATE_PREFIX: Final = "aegis:rate:"
+"""string, TTL of at most the limit's period: when a caller, by name, has all its requests again, µs."""
 
 LEASE_MS: Final = 10_000
 """How long a claimed job is safe from other workers unless its lease is renewed."""
@@ -109,6 +119,8 @@ DEAD_MAX: Final = 10_000
 STATS_TTL_MS: Final = 2 * 3600 * 1000
 CRON_TTL_MS: Final = 3600 * 1000
 """How late a worker may come and still see that another one has enqueued a run."""
+IDEMPOTENCY_TTL_MS: Final = 24 * 3600 * 1000
+"""How long an idempotency key gives the same answer."""
 WORKER_LOST_MS: Final = 12_500
 """A worker that is silent for longer, which is four heartbeats missed for certain, counts as lost."""
 WORKER_TTL_MS: Final = 24 * 3600 * 1000
@@ -189,6 +201,11 @@ def cron(name: str) -> str:
     return CRON_PREFIX + name
 
 
+def idempotency(caller: str, key: str) -> str:
+    """The record of the request with this idempotency key; no two pairs have the same name, whatever is in them."""
+    return f"{IDEMPOTENCY_PREFIX}{quote(caller, safe='')}:{key}"
+
+
 def ring(worker_id: str) -> str:
     """The list with which a worker rings for itself."""
     return RING_PREFIX + worker_id
@@ -202,6 +219,11 @@ def wake(name: str) -> str:
 def worker(worker_id: str) -> str:
     """What is known of a worker."""
     return WORKER_PREFIX + worker_id
+
+
+def rate(caller: str) -> str:
+    """How much of its limit a caller has used."""
+    return RATE_PREFIX + caller
 
 
 def stats(name: str, minute: int) -> str:
@@ -219,16 +241,19 @@ LUA_CONSTANTS: Final[dict[str, str | int]] = {
     "ABORT": ABORT,
     "ORDERS": ORDERS_PREFIX,
     "PAUSED": PAUSED_PREFIX,
+    "HEALTH_CHECK": health_check_key_suffix,
     "PROGRESS": PROGRESS_PREFIX,
     "DEAD": DEAD_PREFIX,
     "STATS": STATS_PREFIX,
     "CRON": CRON_PREFIX,
     "WORKERS": WORKERS,
     "WORKER": WORKER_PREFIX,
+    "RATE": RATE_PREFIX,
     "DEAD_TTL_MS": DEAD_TTL_MS,
     "DEAD_MAX": DEAD_MAX,
     "STATS_TTL_MS": STATS_TTL_MS,
     "CRON_TTL_MS": CRON_TTL_MS,
+    "IDEMPOTENCY_TTL_MS": IDEMPOTENCY_TTL_MS,
     "PROGRESS_TTL_MS": PROGRESS_TTL_MS,
 }
 """Name in a Lua script -> key, key prefix, or bound."""

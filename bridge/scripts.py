@@ -5,10 +5,10 @@ redis-py loads it and calls again.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 from redis.asyncio import Redis
@@ -16,6 +16,7 @@ from redis.exceptions import NoScriptError
 
 from bridge import keys
 from bridge.events import EventData, encode_data
+from bridge.rate import Rate
 
 __all__ = [
     "Claims",
@@ -23,19 +24,21 @@ __all__ = [
     "Depth",
     "Ending",
     "Heartbeat",
+    "ListedEnd",
+    "ListedJob",
     "NewEvent",
     "NewJob",
     "NewProgress",
     "Scripts",
 ]
 
-IDS_EXAMINED: Final = 5000
 HEAD_OF_CLAIMS: Final = 2
 """Values before those of the jobs in what a claim returns."""
 NAMED_KEY: Final = re.compile(r"\bKEY\.([A-Z_]+)")
 DEFINED: Final = re.compile(r"^local (?:function )?(\w+)", re.MULTILINE)
 """Names that a part of the prelude gives; its parts are what blank lines part."""
 LOST_AT_A_TIME: Final = 20
+NO_TRACES: Final[Mapping[str, str]] = {}
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,10 +49,13 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
         task: registered name of the function.
         queue: short name of the queue.
         queue_key: its zset.
-        body: the JSON before and after the enqueue time, which the script puts between them.
+        body: the JSON before and after the enqueue time, which the script puts between them; see
+            `bridge.new_job.job_body`.
         delay_ms: earliest start, counted from the server's now.
         due_at_ms: earliest start as an instant; the later of the two counts.
         expires_ms: the job is dropped unless it starts within this time; 0 is never.
+        record_key: where it is recorded that the request with its idempotency key has been; ``""`` without one.
+        fingerprint: of that request, without spaces and always of the same length.
     """
 
     job_id: str
@@ -60,6 +66,8 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     delay_ms: int = 0
     due_at_ms: int = 0
     expires_ms: int = 0
+    record_key: str = ""
+    fingerprint: str = ""
 
 
 class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,12 +83,66 @@ class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Depth(msgspec.Struct, frozen=True, kw_only=True):
-    """How many jobs a queue holds. ``oldest_age_ms`` is of the oldest queued job, 0 when there is none."""
+    """How many jobs a queue holds, and who works on them.
+
+    Attributes:
+        oldest_age_ms: how long the oldest queued job has been due; 0 when there is none.
+        dead: dead letters.
+        workers: registered ones that are not silent.
+        health: what a worker wrote of itself, as arq writes it.
+    """
 
     queued: int
     in_progress: int
     deferred: int
     oldest_age_ms: int
+    dead: int
+    workers: int
+    is_paused: bool
+    health: str | None
+
+
+class DepthRow(NamedTuple):
+    """What ``depth.lua`` returns of a queue."""
+
+    queued: int
+    in_progress: int
+    deferred: int
+    oldest_due_ms: bytes
+    dead: int
+    workers: int
+    is_paused: int
+    health: bytes
+
+
+class ListedJob(NamedTuple):
+    """A job that waits or runs.
+
+    Attributes:
+        score: in its queue's zset.
+        attempts: so far; empty when there was none.
+        head, tail: the beginning and the end of its body; empty when that has expired.
+    """
+
+    job_id: bytes
+    score: bytes
+    attempts: bytes
+    head: bytes
+    tail: bytes
+
+
+class ListedEnd(NamedTuple):
+    """A job that has ended, by its event; ``tail`` is the end of its result."""
+
+    event_id: bytes
+    job_id: bytes
+    task: bytes
+    attempt: bytes
+    at_ms: bytes
+    tail: bytes
+
+
+Row = TypeVar("Row", DepthRow, ListedJob, ListedEnd)
 
 
 class Claims(NamedTuple):
@@ -160,6 +222,7 @@ class NewProgress(NamedTuple):
     task: str
     attempt: int
     data: bytes
+    trace: str = ""
 
 
 class Scripts:
@@ -176,6 +239,8 @@ class Scripts:
         self._enqueue = redis.register_script(source("enqueue"))
         self._report = redis.register_script(source("report"))
         self._depth = redis.register_script(source("depth"))
+        self._list = redis.register_script(source("list"))
+        self._ends = redis.register_script(source("ends"))
         self._claim = redis.register_script(source("claim"))
         self._finish = redis.register_script(source("finish"))
         self._progress = redis.register_script(source("progress"))
@@ -185,6 +250,7 @@ class Scripts:
         self._requeue = redis.register_script(source("requeue"))
         self._purge = redis.register_script(source("purge"))
         self._heartbeat = redis.register_script(source("heartbeat"))
+        self._rate_limit = redis.register_script(source("rate_limit"))
 
     async def enqueue(self, jobs: Sequence[NewJob], *, cron_run: str = "") -> tuple[int, list[str]]:
         """Stores each job whose id is free, with its event and a wake-up, all in one step.
@@ -196,11 +262,19 @@ class Scripts:
 
         Returns:
             the server's time in ms, and for each job its event's stream id, or ``""`` when its id or the run is taken.
+            Of a job whose record is there it is ``reused``, if that is of a request with another fingerprint, or else
+            ``again <when, ms> <event id> <job id>``, of the job that was stored then.
         """
-        arguments: list[Any] = [self.events_max_len, cron_run]
-        for job in jobs:
-            arguments += (job.job_id, job.task, job.queue, job.queue_key, *job.body)
-            arguments += (job.delay_ms, job.due_at_ms, job.expires_ms)
+        arguments: list[Any] = [self.events_max_len, cron_run, len(jobs)]
+        records: list[Any] = []
+        for number, job in enumerate(jobs, 1):
+            head, tail = job.body
+            arguments += (
+                job.job_id, job.task, job.queue, job.queue_key, head, tail, job.delay_ms, job.due_at_ms, job.expires_ms
+            )  # fmt: skip
+            if job.record_key:
+                records += (number, job.record_key, job.fingerprint)
+        arguments += records
         now_ms, *event_ids = await self._enqueue(args=arguments)
         return int(now_ms), [event_id.decode() for event_id in event_ids]
 
@@ -268,9 +342,20 @@ class Scripts:
             raise rung
         return claims
 
-    async def finish(self, queue: str, queue_key: str, *, worker: str, endings: Sequence[Ending]) -> list[int]:
-        """Writes the ends of attempts; each 1 in the answer is committed, each 0 had lost its token and is not."""
-        arguments: list[Any] = [self.events_max_len, queue, worker]
+    async def finish(
+        self,
+        queue: str,
+        queue_key: str,
+        *,
+        worker: str,
+        endings: Sequence[Ending],
+        traces: Mapping[str, str] = NO_TRACES,
+    ) -> list[int]:
+        """Writes the ends of attempts; each 1 in the answer is committed, each 0 had lost its token and is not.
+
+        ``traces``: of the jobs that have one, id -> traceparent.
+        """
+        arguments: list[Any] = [self.events_max_len, queue, worker, msgspec.json.encode(traces) if traces else ""]
         for ending in endings:
             arguments += ending
         committed: list[int] = await self._finish(keys=(queue_key,), args=arguments)
@@ -352,13 +437,82 @@ class Scripts:
         """The worker is registered no more."""
         await self._heartbeat(args=(self.events_max_len, worker, 0))
 
-    async def depth(self, queue_key: str) -> Depth:
-        """Counts the jobs of a queue by state."""
-        queued, in_progress, deferred, oldest_due, now = await self._depth(
-            keys=[queue_key], args=[IDS_EXAMINED, keys.LEASE_MS]
-        )
-        oldest_age_ms = int(now) - int(float(oldest_due)) if oldest_due != b"0" else 0
-        return Depth(queued=queued, in_progress=in_progress, deferred=deferred, oldest_age_ms=oldest_age_ms)
+    async def rate_limit(self, wanted: Sequence[tuple[str, Rate, int]]) -> list[tuple[int, int]]:
+        """Takes requests of callers, each given with its limit and how many it sends; by Redis' clock.
+
+        Returns:
+            for each how many are admitted, and in how many µs the next one will be; 0 when all are.
+        """
+        arguments: list[Any] = []
+        for caller, rate, requests in wanted:
+            arguments += (caller, rate.requests, rate.period_us, requests)
+        answers: list[int] = await self._rate_limit(args=arguments)
+        return list(zip(answers[::2], answers[1::2], strict=True))
+
+    async def list_jobs(
+        self, queue_key: str, state: str, *, after: tuple[str, bytes] = ("", b""), wanted: int
+    ) -> tuple[tuple[str, bytes] | None, list[ListedJob]]:
+        """Lists jobs of a queue that wait or run.
+
+        Args:
+            queue_key: its zset.
+            state: ``queued``, ``deferred`` or ``in_progress``.
+            after: what the call before returned.
+            wanted: jobs, at most.
+
+        Returns:
+            what to go on after, ``None`` when there is nothing more; and jobs, perhaps none although there are more.
+        """
+        score, job_id, *values = await self._list(keys=(queue_key,), args=(state, *after, wanted, keys.LEASE_MS))
+        return (score.decode(), job_id) if job_id else None, rows_of(values, ListedJob)
+
+    async def list_ends(
+        self, queue: str, kind: str, *, before: str = "+", wanted: int, most: int
+    ) -> tuple[str, list[ListedEnd]]:
+        """Lists ends of jobs that the event stream tells of and whose results are kept, newest first.
+
+        Args:
+            queue: short name.
+            kind: of the events.
+            before: what the call before returned.
+            wanted: jobs, at most.
+            most: entries of the stream to look at.
+
+        Returns:
+            what to go on before, ``""`` when there is nothing more; and jobs, perhaps none although there are more.
+        """
+        before_next, *values = await self._ends(args=(queue, kind, before, wanted, most))
+        return before_next.decode(), rows_of(values, ListedEnd)
+
+    async def depths(self, queues: Sequence[tuple[str, str]]) -> tuple[str, list[Depth]]:
+        """Counts the jobs of queues, each a short name and a key, all at one instant.
+
+        Returns:
+            the id of the newest event that is counted in (``0-0``: there is none), and a `Depth` for each queue.
+        """
+        arguments: list[Any] = [keys.LEASE_MS, keys.WORKER_LOST_MS, *(name for name, _ in queues)]
+        now_ms, event_id, *values = await self._depth(keys=[key for _, key in queues], args=arguments)
+        return event_id.decode(), [read_depth(row, int(now_ms)) for row in rows_of(values, DepthRow)]
+
+
+def rows_of(values: Sequence[Any], row: type[Row]) -> list[Row]:
+    """What a script returned one after the other, by rows."""
+    width = len(row._fields)
+    return [row(*values[start : start + width]) for start in range(0, len(values), width)]
+
+
+def read_depth(row: DepthRow, now_ms: int) -> Depth:
+    health = row.health.decode(errors="replace") or None
+    return Depth(
+        queued=row.queued,
+        in_progress=row.in_progress,
+        deferred=row.deferred,
+        oldest_age_ms=now_ms - int(row.oldest_due_ms) if row.oldest_due_ms != b"0" else 0,
+        dead=row.dead,
+        workers=row.workers,
+        is_paused=bool(row.is_paused),
+        health=health,
+    )
 
 
 @cache

@@ -11,6 +11,7 @@ from dotenv import dotenv_values
 from msgspec import Meta
 
 from bridge.errors import ConfigurationError
+from bridge.rate import read_rate
 
 __all__ = ["Settings", "read_settings"]
 
@@ -41,7 +42,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         data_dir: folder of the embedded Valkey and of ``serve``'s logs.
         max_body_bytes: largest request body the gateway reads.
         events_max_len: entries the event stream keeps (approximately: Redis trims whole nodes).
+        max_stream_clients: clients of the event stream (SSE) that one gateway process serves at a time.
         accept_pickle: execute pickled payloads of trusted producers during a migration.
+        tokens_file: who may call the gateway; empty is ``tokens.json`` of ``data_dir``.
+        allowed_hosts: further names to which a gateway answers that asks for no token.
+        rate_limit: requests that each caller may send, ``100/s``, where its token does not say; empty is no limit.
+        url: a gateway that the command line works through instead of Redis; empty means Redis.
+        token: what the command line shows to that gateway.
     """
 
     redis_url: str = ""
@@ -54,7 +61,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Path = Path(".aegis")
     max_body_bytes: PositiveInt = 1024 * 1024
     events_max_len: PositiveInt = 1_000_000
+    max_stream_clients: PositiveInt = 5000
     accept_pickle: bool = False
+    tokens_file: str = ""
+    allowed_hosts: tuple[str, ...] = ()
+    rate_limit: str = ""
+    url: str = ""
+    token: str = ""
 
 
 VARIABLES: Final = {
@@ -68,7 +81,13 @@ VARIABLES: Final = {
     "AEGIS_DATA_DIR": "data_dir",
     "AEGIS_MAX_BODY_BYTES": "max_body_bytes",
     "AEGIS_EVENTS_MAX_LEN": "events_max_len",
+    "AEGIS_MAX_STREAM_CLIENTS": "max_stream_clients",
     "AEGIS_ACCEPT_PICKLE": "accept_pickle",
+    "AEGIS_TOKENS_FILE": "tokens_file",
+    "AEGIS_ALLOWED_HOSTS": "allowed_hosts",
+    "AEGIS_RATE_LIMIT": "rate_limit",
+    "AEGIS_URL": "url",
+    "AEGIS_TOKEN": "token",
 }
 """Environment variable -> field of `Settings`."""
 
@@ -107,12 +126,17 @@ def refuse_unknown_names(environ: Mapping[str, str]) -> None:
 
 def parse(name: str, text: str) -> object:
     field = VARIABLES[name]
-    if field == "queues":
+    if field in {"queues", "allowed_hosts"}:
         return tuple(path.strip() for path in text.split(",") if path.strip())
     if field == "data_dir":
         return Path(text)
     if field == "redis_url" and not text.startswith(REDIS_SCHEMES):
         raise ConfigurationError(f"REDIS_URL must start with one of {', '.join(REDIS_SCHEMES)}, or be empty")
+    if field == "rate_limit":
+        try:
+            read_rate(text)
+        except ValueError as error:
+            raise ConfigurationError(f"{name}={text!r}: {error}") from None
     try:
         return msgspec.convert(text, FIELD_TYPES[field], strict=False)
     except msgspec.ValidationError as error:

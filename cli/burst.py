@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cli.context import open_backend, run
+from cli.context import open_store, run
 from cli.exit_codes import ExitCode
 from cli.log import configure_logging
-from cli.options import Json
+from cli.options import Json, QueueName
 from cli.printing import console, error_console, print_json
 from workers.batch_worker import BatchWorker
 from workers.run import make_worker, run_workers
@@ -21,7 +21,7 @@ REFRESH_S = 0.1
 
 
 def burst(
-    queue: Annotated[str, typer.Argument(help="The queue to empty.")],
+    queue: QueueName,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every job.")] = False,
     json: Json = False,
 ) -> None:
@@ -45,7 +45,7 @@ def burst(
 
 
 async def run_burst(queue_name: str, *, show_progress: bool) -> dict[str, int]:
-    async with open_backend() as backend:
+    async with open_store() as backend:
         queue = backend.catalog.queue(queue_name)
         total = await backend.redis.zcard(queue.key)
         worker = make_worker(queue, burst=True)

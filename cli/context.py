@@ -4,45 +4,46 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from bridge.aegis_redis import AegisRedis
-from bridge.broker import connect, is_in_memory
-from bridge.catalog import Catalog, load_catalog
-from bridge.control import Control
-from bridge.dead_letters import DeadLetters
-from bridge.enqueue import Enqueuer
+from bridge.backend import Backend
+from bridge.broker import connect, is_in_memory, safe_address
+from bridge.catalog import load_catalog
 from bridge.errors import ConfigurationError
-from bridge.event_stream import EventStream
-from bridge.inspector import Inspector
-from bridge.scripts import Scripts
+from bridge.redis_backend import RedisBackend
 from bridge.settings import Settings, read_settings
+from cli import gateway_options
 
-__all__ = ["Backend", "open_backend", "run"]
+__all__ = ["address_of", "open_backend", "open_store", "run"]
 
 CANCEL_AGAIN_S: Final = 1.0
 
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True)
-class Backend:
-    """The store and what is built on it."""
+@asynccontextmanager
+async def open_backend() -> AsyncIterator[Backend]:
+    """The gateway that the user has named, or else Redis, which has answered; closed at the end.
 
-    settings: Settings
-    catalog: Catalog
-    redis: AegisRedis
-    enqueuer: Enqueuer
-    inspector: Inspector
-    events: EventStream
-    control: Control
-    dead_letters: DeadLetters
+    Raises:
+        ConfigurationError: a setting or a queue is wrong, or the store is inside another process.
+        StoreUnreachable: Redis does not answer.
+    """
+    settings = read_settings()
+    url, token = gateway_options.chosen(settings)
+    if not url:
+        async with open_store(settings) as store:
+            yield store
+        return
+    from bridge.gateway_client import GatewayClient  # commands on Redis do without
+
+    async with GatewayClient(url, token) as client:
+        yield client
 
 
 @asynccontextmanager
-async def open_backend(settings: Settings | None = None) -> AsyncIterator[Backend]:
-    """An open connection that has answered, closed at the end.
+async def open_store(settings: Settings | None = None) -> AsyncIterator[RedisBackend]:
+    """Redis itself, an open connection that has answered; closed at the end.
 
     Raises:
         ConfigurationError: a setting or a queue is wrong, or the store is inside another process.
@@ -51,24 +52,23 @@ async def open_backend(settings: Settings | None = None) -> AsyncIterator[Backen
     settings = settings or read_settings()
     if is_in_memory(settings):
         raise ConfigurationError(
-            "REDIS_URL=memory:// lives inside `aegis-tasks serve`: use its HTTP address, or another REDIS_URL"
+            "REDIS_URL=memory:// lives inside `aegis-tasks serve`: name its address with --url, or another REDIS_URL"
         )
     catalog = load_catalog(settings.queues)
     redis = await connect(settings)
     try:
-        scripts = Scripts(redis, events_max_len=settings.events_max_len)
-        yield Backend(
-            settings=settings,
-            catalog=catalog,
-            redis=redis,
-            enqueuer=Enqueuer(catalog, scripts),
-            inspector=Inspector(redis, catalog, scripts, accept_pickle=settings.accept_pickle),
-            events=EventStream(redis),
-            control=Control(redis, catalog, scripts, keep_result_s=settings.keep_result_s),
-            dead_letters=DeadLetters(redis, catalog, scripts, accept_pickle=settings.accept_pickle),
-        )
+        backend = RedisBackend(settings, catalog, redis)
+        try:
+            yield backend
+        finally:
+            await backend.aclose()
     finally:
         await redis.aclose(close_connection_pool=True)
+
+
+def address_of(backend: Backend) -> str:
+    """Whom we ask, for people."""
+    return safe_address(backend.settings) if isinstance(backend, RedisBackend) else str(getattr(backend, "address", ""))
 
 
 def run(main: Coroutine[Any, Any, Answer]) -> Answer:

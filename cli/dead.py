@@ -2,19 +2,22 @@
 
 import re
 import sys
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import ExitStack
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bridge.dead_letters import BATCH, DeadFilter, DeadLetter, DeadLetters, Handled, Step, Verdict
+from bridge.backend import Backend
+from bridge.dead_letters import BATCH, DeadFilter, DeadLetter, Handled, Verdict
 from bridge.errors import InvalidRequest
+from cli.completion import complete_dead_job
 from cli.context import open_backend, run
 from cli.exit_codes import ExitCode
-from cli.options import Json, QueueOption
+from cli.options import Json, QueueOption, TaskOption
 from cli.printing import console, error_console, print_json, print_table, since
 
 __all__ = ["dead"]
@@ -23,13 +26,15 @@ dead = typer.Typer(
     help="Failed jobs: list them, run them again, forget them.", no_args_is_help=True, rich_markup_mode="markdown"
 )
 
-Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Only these jobs.")]
-TaskOption = Annotated[str | None, typer.Option(help="Only this task.")]
+Ids = Annotated[
+    list[str] | None, typer.Argument(metavar="[ID]...", help="Only these jobs.", autocompletion=complete_dead_job)
+]
 ErrorOption = Annotated[str | None, typer.Option(help="Only this error, by its class name, e.g. TimeoutError.")]
 OlderOption = Annotated[str | None, typer.Option(metavar="AGE", help="Only those that failed longer ago, e.g. 2h.")]
 NewerOption = Annotated[str | None, typer.Option(metavar="AGE", help="Only those that failed since, e.g. 15m.")]
 All = Annotated[bool, typer.Option("--all", help="Every one; needed where nothing else says which.")]
 
+PAGE: Final = 200
 DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 ERROR_WIDTHS: Final = (16, 60)
@@ -57,14 +62,14 @@ def list_dead(
     if by_error:
         show_counts(run(count_by_error(wanted)), json=json)
         return
-    found, now_ms = run(read(wanted, limit, traceback))
+    found = run(read(wanted, limit, traceback))
     if json:
         print_json(found)
     elif not found:
         console.print("no dead letters", style="dim")
     else:
         columns = ["id", "queue", "task", "error", "attempts", "age"]
-        print_table(columns, [row(letter, now_ms) for letter in found])
+        print_table(columns, [row(letter, time.time() * 1000) for letter in found])
         if traceback:
             for letter in found:
                 console.print(f"\n{letter.task_id}", style="bold", markup=False)
@@ -79,21 +84,30 @@ def row(letter: DeadLetter, now_ms: float) -> list[Any]:
     return [letter.task_id, letter.queue_type, letter.task_name, shown, letter.attempts, age]
 
 
-async def read(wanted: DeadFilter, limit: int, with_traceback: bool) -> tuple[list[DeadLetter], float]:
-    found: list[DeadLetter] = []
+async def read(wanted: DeadFilter, limit: int, with_traceback: bool) -> list[DeadLetter]:
     async with open_backend() as backend:
-        seconds, microseconds = await backend.redis.time()
-        async for letter in backend.dead_letters.letters(wanted, with_traceback=with_traceback):
-            found.append(letter)
-            if len(found) == limit:
-                break
-    return found, seconds * 1000 + microseconds / 1000
+        return [letter async for letter in letters(backend, wanted, limit, with_traceback=with_traceback)]
+
+
+async def letters(
+    backend: Backend, wanted: DeadFilter, limit: int | None = None, *, with_traceback: bool = False
+) -> AsyncIterator[DeadLetter]:
+    """Yields the letters that are meant, page by page, up to the limit if there is one."""
+    left, cursor = limit, ""
+    while left is None or left > 0:
+        wanted_now = PAGE if left is None else min(left, PAGE)
+        page = await backend.dead_letters(wanted, cursor=cursor, limit=wanted_now, with_traceback=with_traceback)
+        for letter in page.letters:
+            yield letter
+        if page.next_cursor is None:
+            return
+        cursor = page.next_cursor
+        left = None if left is None else left - len(page.letters)
 
 
 async def count_by_error(wanted: DeadFilter) -> Counter[tuple[str, str, str]]:
     async with open_backend() as backend:
-        letters = backend.dead_letters.letters(wanted)
-        return Counter([(one.queue_type, one.task_name, one.error.type) async for one in letters])
+        return Counter([(one.queue_type, one.task_name, one.error.type) async for one in letters(backend, wanted)])
 
 
 def show_counts(counts: Counter[tuple[str, str, str]], *, json: bool) -> None:
@@ -124,7 +138,7 @@ def retry_dead(
     """
     wanted = filter_of(ids, queue, task, error, older_than, newer_than)
     check_that_it_says_which(wanted, all)
-    conclude(wanted, run(handle(wanted, DeadLetters.retry, "requeueing", quiet=json)), "requeued", json=json)
+    conclude(wanted, run(handle(wanted, "retry", quiet=json)), "requeued", json=json)
 
 
 @dead.command("purge")
@@ -151,7 +165,7 @@ def purge_dead(
         count = run(count_dead(wanted))
         if count and not typer.confirm(f"purge {count} dead letters? They cannot be retried then", err=True):
             raise typer.Exit(ExitCode.FAILED)
-    conclude(wanted, run(handle(wanted, DeadLetters.purge, "purging", quiet=json)), "purged", json=json)
+    conclude(wanted, run(handle(wanted, "purge", quiet=json)), "purged", json=json)
 
 
 def filter_of(
@@ -188,13 +202,12 @@ def check_that_it_says_which(wanted: DeadFilter, is_all: bool) -> None:
 
 async def count_dead(wanted: DeadFilter) -> int:
     async with open_backend() as backend:
-        return len([letter async for letter in backend.dead_letters.letters(wanted)])
+        return len([letter async for letter in letters(backend, wanted)])
 
 
 async def handle(
     wanted: DeadFilter,
-    how: Callable[[DeadLetters, DeadFilter], AsyncIterator[Step]],
-    name: str,
+    how: Literal["retry", "purge"],
     *,
     quiet: bool,
 ) -> list[Handled]:
@@ -202,13 +215,14 @@ async def handle(
     bar: Progress | None = None
     async with open_backend() as backend:
         with ExitStack() as stack:
-            async for step in how(backend.dead_letters, wanted):
+            steps = backend.retry_dead(wanted) if how == "retry" else backend.purge_dead(wanted)
+            async for step in steps:
                 handled += step.handled
                 if bar is None and step.total > BATCH and not quiet:
                     bar = stack.enter_context(progress_bar())
-                    bar.add_task(name, total=step.total)
+                    bar.add_task(f"{how} of dead letters", total=step.total)
                 if bar is not None:
-                    bar.update(bar.task_ids[0], completed=step.done)
+                    bar.update(bar.task_ids[0], completed=step.done, total=step.total)
     return handled
 
 

@@ -1,22 +1,23 @@
 """``aegis-tasks events``: what happened, and what happens now."""
 
-import asyncio
 import contextlib
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-from bridge.broker import STORE_AWAY
+from bridge.backend import Backend
 from bridge.errors import InvalidRequest
-from bridge.event_stream import END, EventFilter, EventStream, parse_cursor
+from bridge.event_stream import END, EventFilter, parse_cursor
 from bridge.events import KINDS, Event
+from cli.completion import complete_kind
 from cli.context import open_backend, run
-from cli.options import Json, QueueOption
-from cli.printing import console, error_console, event_line, print_json, print_json_line
+from cli.log import show_warnings
+from cli.options import JobOption, Json, QueueOption, TaskOption
+from cli.printing import console, event_line, print_json, print_json_line
 
 __all__ = ["events"]
 
-RECONNECT_EVERY_S = 1.0
+PAGE: Final = 500
 
 
 def events(
@@ -25,10 +26,13 @@ def events(
         str | None,
         typer.Option(help="Begin after this event id or time; `0` is the beginning, `$` the end."),
     ] = None,
-    kind: Annotated[list[str] | None, typer.Option(help="Only this kind, e.g. job.failed; may be repeated.")] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this kind, e.g. job.failed; may be repeated.", autocompletion=complete_kind),
+    ] = None,
     queue: QueueOption = None,
-    task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
-    id: Annotated[str | None, typer.Option("--id", help="Only this job.")] = None,
+    task: TaskOption = None,
+    id: JobOption = None,
     limit: Annotated[int, typer.Option(min=1, help="At most this many, without --follow.")] = 50,
     json: Json = False,
 ) -> None:
@@ -42,6 +46,7 @@ def events(
     wanted = EventFilter(kinds=kind or (), queue=queue or "", task=task or "", job_id=id or "")
     start = None if after is None else parse_cursor(after)
     if follow:
+        show_warnings()
         with contextlib.suppress(KeyboardInterrupt):  # that is how following ends
             run(show_as_they_come(wanted, start or END, json=json))
     else:
@@ -50,50 +55,28 @@ def events(
 
 async def read(wanted: EventFilter, after: str | None, limit: int) -> list[Event]:
     async with open_backend() as backend:
-        if after == END:
-            return []
         if after is None:
-            return await latest(backend.events, wanted, limit)
-        return await earliest(backend.events, wanted, after, limit)
+            return await backend.latest_events(wanted, limit=limit)
+        return [] if after == END else await earliest(backend, wanted, after, limit)
 
 
-async def latest(stream: EventStream, wanted: EventFilter, limit: int) -> list[Event]:
-    """The newest events that match, oldest first."""
+async def earliest(backend: Backend, wanted: EventFilter, after: str, limit: int) -> list[Event]:
+    """The first events after a cursor that match, up to the limit."""
     found: list[Event] = []
-    async for event in stream.backwards():
-        if wanted.matches(event):
-            found.append(event)
-            if len(found) == limit:
-                break
-    return found[::-1]
-
-
-async def earliest(stream: EventStream, wanted: EventFilter, after: str, limit: int) -> list[Event]:
-    """The first events after a cursor that match."""
-    found: list[Event] = []
-    while len(found) < limit and (page := await stream.history(after)):
-        found += [event for event in page if wanted.matches(event)]
-        after = page[-1].id
-    return found[:limit]
+    while len(found) < limit:
+        page = await backend.events(wanted, after=after, limit=min(limit - len(found), PAGE))
+        found += page.events
+        if page.next_after == after:
+            break
+        after = page.next_after
+    return found
 
 
 async def show_as_they_come(wanted: EventFilter, after: str, *, json: bool) -> None:
     """Prints events for ever; begins again after the last one when the connection was lost."""
     async with open_backend() as backend:
-        cursor = await backend.events.last_id() if after == END else after
-        is_connected = True
-        while True:
-            try:
-                async for event in backend.events.follow(cursor):
-                    is_connected = True
-                    cursor = event.id
-                    if wanted.matches(event):
-                        show_one(event, json=json)
-            except STORE_AWAY as error:
-                if is_connected:
-                    error_console.print(f"Redis went away ({error}); waiting for it …", style="yellow", markup=False)
-                is_connected = False
-                await asyncio.sleep(RECONNECT_EVERY_S)
+        async for event in backend.follow(wanted, after=after):
+            show_one(event, json=json)
 
 
 def show(found: list[Event], *, json: bool) -> None:

@@ -14,6 +14,7 @@ from bridge.errors import (
     InvalidTaskName,
     JobNotFound,
     StoreUnreachable,
+    TokenNotFound,
 )
 
 __all__ = ["ExitCode", "exit_code_of", "one_line"]
@@ -38,6 +39,7 @@ CODES: Final[Mapping[type[BaseException], ExitCode]] = {
     InvalidArguments: ExitCode.USAGE,
     ConfigurationError: ExitCode.USAGE,
     JobNotFound: ExitCode.NOT_FOUND,
+    TokenNotFound: ExitCode.NOT_FOUND,
     StoreUnreachable: ExitCode.UNREACHABLE,
 }
 

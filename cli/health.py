@@ -4,7 +4,10 @@ from typing import Annotated, Any
 
 import typer
 
+from bridge.backend import Backend
 from bridge.broker import safe_address
+from bridge.errors import StoreUnreachable
+from bridge.redis_backend import RedisBackend
 from cli.context import open_backend, run
 from cli.exit_codes import ExitCode
 from cli.options import Json
@@ -41,19 +44,35 @@ def health(
 
 async def read_health() -> dict[str, Any]:
     async with open_backend() as backend:
-        info = await backend.redis.info()
-        queues = await backend.inspector.queues()
+        redis = await look_at_redis(backend)
+        queues = (await backend.queues()).queues
     offline = [queue.name for queue in queues if queue.message == "worker offline"]
-    server = "Valkey" if "valkey_version" in info else "Redis"
-    return {
-        "status": "degraded" if offline else "healthy",
-        "offline": offline,
-        "redis": {
+    return {"status": "degraded" if offline else "healthy", "offline": offline, "redis": redis, "queues": queues}
+
+
+async def look_at_redis(backend: Backend) -> dict[str, Any]:
+    """Redis, as we or the gateway see it."""
+    if isinstance(backend, RedisBackend):
+        info = await backend.redis.info()
+        server = "Valkey" if "valkey_version" in info else "Redis"
+        return {
             "address": safe_address(backend.settings),
             "version": f"{server} {info.get('valkey_version') or info.get('redis_version')}",
             "used_memory": info.get("used_memory_human"),
             "connected_clients": info.get("connected_clients"),
             "append_only_file": bool(info.get("aof_enabled")),
-        },
-        "queues": queues,
+        }
+    from bridge.gateway_client import GatewayClient
+
+    assert isinstance(backend, GatewayClient)  # noqa: S101 - there are two
+    told = (await backend.health())["redis"]
+    if not told["reachable"]:
+        raise StoreUnreachable(told["address"], told["reason"])
+    memory = told["used_memory_bytes"]
+    return {
+        "address": f"{told['address']}, by the gateway at {backend.address}",
+        "version": f"Redis {told['version']}",
+        "used_memory": None if memory is None else f"{memory / 1024 / 1024:.2f}M",
+        "connected_clients": told["connected_clients"],
+        "append_only_file": told["append_only_file"],
     }

@@ -6,7 +6,9 @@ import msgspec
 import typer
 from msgspec import UNSET
 
+from bridge.backend import AbortAnswer, RetryAnswer
 from bridge.inspector import JobResult, JobStatus
+from cli.completion import complete_dead_job, complete_job, complete_unfinished_job
 from cli.context import open_backend, run
 from cli.exit_codes import ExitCode
 from cli.options import Json
@@ -15,7 +17,13 @@ from cli.wait import wait_for_result
 
 __all__ = ["abort", "print_result", "result", "retry", "status"]
 
-JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, as `enqueue` printed it.")]
+JobId = Annotated[
+    str, typer.Argument(metavar="ID", help="The job's id, as `enqueue` printed it.", autocompletion=complete_job)
+]
+UnfinishedJobId = Annotated[
+    str, typer.Argument(metavar="ID", help="The job's id.", autocompletion=complete_unfinished_job)
+]
+FailedJobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.", autocompletion=complete_dead_job)]
 
 
 def status(id: JobId, json: Json = False) -> None:
@@ -41,7 +49,7 @@ def shown(value: Any) -> str:
 
 async def read_status(job_id: str) -> JobStatus:
     async with open_backend() as backend:
-        return await backend.inspector.status(job_id)
+        return await backend.status(job_id)
 
 
 def result(
@@ -58,9 +66,9 @@ def result(
 
 async def read_result(job_id: str, *, wait_s: float, quiet: bool) -> JobResult:
     async with open_backend() as backend:
-        now = await backend.inspector.status(job_id)
-        if now.result_available or not wait_s:
-            return await backend.inspector.result(job_id)
+        if not wait_s:
+            return await backend.result(job_id)
+        now = await backend.status(job_id)
         return await wait_for_result(backend, job_id, after=now.event_id, timeout_s=wait_s, quiet=quiet)
 
 
@@ -81,7 +89,7 @@ def print_result(found: JobResult, *, json: bool) -> None:
 
 
 def abort(
-    id: JobId,
+    id: UnfinishedJobId,
     reason: Annotated[str | None, typer.Option(help="Why; the event repeats it.")] = None,
     json: Json = False,
 ) -> None:
@@ -89,12 +97,12 @@ def abort(
 
     **Example:** `aegis-tasks abort 0190f5fe7c9d7b3b8c1f3a6d2e4b5c6d`
     """
-    outcome = run(abort_job(id, reason=reason))
+    answer = run(abort_job(id, reason=reason))
     if json:
-        print_json({"task_id": id, "outcome": outcome})
+        print_json(answer)
     else:
-        console.print(ABORTED[outcome], markup=False)
-    if outcome == "ended":
+        console.print(ABORTED[answer.outcome], markup=False)
+    if answer.outcome == "ended":
         raise typer.Exit(ExitCode.FAILED)
 
 
@@ -105,23 +113,23 @@ ABORTED: Final = {
 }
 
 
-async def abort_job(job_id: str, *, reason: str | None) -> str:
+async def abort_job(job_id: str, *, reason: str | None) -> AbortAnswer:
     async with open_backend() as backend:
-        return await backend.control.abort(job_id, by="cli", reason=reason)
+        return await backend.abort(job_id, reason=reason)
 
 
-def retry(id: JobId, json: Json = False) -> None:
+def retry(id: FailedJobId, json: Json = False) -> None:
     """Run a failed job again, under its id and with its arguments; exit code 1 when it has not failed, 3 when unknown.
 
     **Example:** `aegis-tasks retry 0190f5fe7c9d7b3b8c1f3a6d2e4b5c6d`
     """
-    queue_name = run(retry_job(id))
+    answer = run(retry_job(id))
     if json:
-        print_json({"task_id": id, "queue_type": queue_name, "outcome": "requeued"})
+        print_json({**msgspec.structs.asdict(answer), "outcome": "requeued"})
     else:
-        console.print(f"requeued on {queue_name}", markup=False)
+        console.print(f"requeued on {answer.queue_type}", markup=False)
 
 
-async def retry_job(job_id: str) -> str:
+async def retry_job(job_id: str) -> RetryAnswer:
     async with open_backend() as backend:
-        return await backend.dead_letters.retry_one(job_id)
+        return await backend.retry(job_id)

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["configure_logging"]
+__all__ = ["configure_logging", "show_warnings"]
 
 LINE: Final = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
@@ -35,3 +35,10 @@ def configure_logging(*, is_quiet: bool = False) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(LINE) if sys.stderr.isatty() else JsonLines())
     logging.basicConfig(level=logging.ERROR if is_quiet else logging.INFO, handlers=[handler], force=True)
+
+
+def show_warnings() -> None:
+    """Warnings, such as of a connection that was lost, are lines for people on standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("aegis-tasks: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

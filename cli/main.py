@@ -8,6 +8,8 @@ import typer
 import typer.core
 import typer.main
 
+from cli import gateway_options
+
 __all__ = ["app", "main"]
 
 COMMANDS: Final = {
@@ -19,6 +21,7 @@ COMMANDS: Final = {
     "result": "cli.jobs",
     "abort": "cli.jobs",
     "retry": "cli.jobs",
+    "jobs": "cli.job_list",
     "dead": "cli.dead",
     "burst": "cli.burst",
     "tasks": "cli.tasks",
@@ -28,10 +31,16 @@ COMMANDS: Final = {
     "workers": "cli.workers",
     "events": "cli.events",
     "verify": "cli.verify",
+    "tokens": "cli.tokens",
     "health": "cli.health",
+    "top": "cli.top",
+    "bench": "cli.bench",
 }
 """Command -> the module whose function, or group of commands, of that name it is. Importing all of them would cost each
 half a second."""
+
+NEED_REDIS: Final = {"serve", "gateway", "worker", "burst", "tokens", "verify", "bench"}
+"""Commands that no gateway can stand in for."""
 
 
 class CommandsOnDemand(typer.core.TyperGroup):
@@ -53,6 +62,8 @@ class CommandsOnDemand(typer.core.TyperGroup):
             single.command(cmd_name)(found)
             command = typer.main.get_command(single)
         command.name = cmd_name
+        options = [parameter for parameter in self.params if parameter.name in {"url", "token"}]
+        gateway_options.add_to(command, options, needs_redis=cmd_name in NEED_REDIS)
         return command
 
 
@@ -72,6 +83,22 @@ app = typer.Typer(
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url", help=gateway_options.URL_HELP, callback=gateway_options.remember, expose_value=False, metavar="URL"
+        ),
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            "--token",
+            help=gateway_options.TOKEN_HELP,
+            callback=gateway_options.remember,
+            expose_value=False,
+            metavar="TOKEN",
+        ),
+    ] = None,
 ) -> None:
     """Options of every command; `main` reads ``--debug``."""
 
@@ -81,6 +108,7 @@ def main() -> None:
     if not all(map(is_text, sys.argv)):
         typer.secho("aegis-tasks: an argument is not valid UTF-8", fg="red", err=True)
         sys.exit(2)
+    gateway_options.forget()
     try:
         app()
     except Exception as error:

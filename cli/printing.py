@@ -20,6 +20,7 @@ __all__ = [
     "console",
     "error_console",
     "event_line",
+    "make_table",
     "print_json",
     "print_json_line",
     "print_table",
@@ -69,6 +70,11 @@ def write(document: bytes) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Prints a `make_table`."""
+    console.print(make_table(columns, rows))
+
+
+def make_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     """A table without lines; numbers to the right, states in their colour. ``None`` shows as a dash.
 
     The first column, names or ids to be copied, is never broken.
@@ -80,7 +86,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         table.add_column(name, justify="right" if is_numeric else "left", no_wrap=index == 0)
     for row in content:
         table.add_row(*[Text("-" if v is None else str(v), style=STATE_STYLES.get(str(v), "")) for v in row])
-    console.print(table)
+    return table
 
 
 def event_line(event: Event) -> Text:

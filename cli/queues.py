@@ -1,17 +1,14 @@
 """``aegis-tasks queues``, ``pause`` and ``resume``: how every queue is doing, and whether it starts jobs."""
 
-from typing import Annotated
+from rich.table import Table
 
-import typer
-
+from bridge.backend import PauseAnswer
 from bridge.inspector import QueueStatus
 from cli.context import open_backend, run
-from cli.options import Json
-from cli.printing import console, print_json, print_table
+from cli.options import Json, QueueName
+from cli.printing import console, make_table, print_json
 
-__all__ = ["pause", "print_queues", "queues", "resume"]
-
-QueueName = Annotated[str, typer.Argument(metavar="QUEUE", help="The queue.")]
+__all__ = ["pause", "print_queues", "queue_table", "queues", "resume"]
 
 
 def queues(json: Json = False) -> None:
@@ -31,40 +28,34 @@ def queues(json: Json = False) -> None:
 
 async def read_queues() -> list[QueueStatus]:
     async with open_backend() as backend:
-        return await backend.inspector.queues()
+        return (await backend.queues()).queues
 
 
 def print_queues(found: list[QueueStatus]) -> None:
     """The queues as a table, at most 100 columns wide as long as no number is huge."""
-    print_table(
-        [
-            "queue",
-            "state",
-            "queued",
-            "running",
-            "deferred",
-            "oldest",
-            "done/s",
-            "failed",
-            "wait\np50/p95",
-            "run\np50/p95",
-        ],
-        [
-            (
-                queue.name,
-                queue.message.removesuffix(" defined"),
-                queue.queued,
-                queue.in_progress,
-                queue.deferred,
-                briefly(queue.oldest_age_ms) if queue.oldest_age_ms else None,
-                round(queue.recent.per_second, 2 if queue.recent.per_second < 10 else None),
-                None if queue.recent.failure_rate is None else f"{queue.recent.failure_rate:.1%}",
-                two(queue.recent.wait_p50_ms, queue.recent.wait_p95_ms),
-                two(queue.recent.run_p50_ms, queue.recent.run_p95_ms),
-            )
-            for queue in found
-        ],
-    )
+    console.print(queue_table(found))
+
+
+def queue_table(found: list[QueueStatus]) -> Table:
+    """A line for each queue."""
+    columns = ["queue", "state", "queued", "running", "deferred", "dead", "oldest", "done/s", "failed"]
+    rows = [
+        (
+            queue.name,
+            queue.message.removesuffix(" defined"),
+            queue.queued,
+            queue.in_progress,
+            queue.deferred,
+            queue.dead,
+            briefly(queue.oldest_age_ms) if queue.oldest_age_ms else None,
+            round(queue.recent.per_second, 2 if queue.recent.per_second < 10 else None),
+            None if queue.recent.failure_rate is None else f"{queue.recent.failure_rate:.1%}",
+            two(queue.recent.wait_p50_ms, queue.recent.wait_p95_ms),
+            two(queue.recent.run_p50_ms, queue.recent.run_p95_ms),
+        )
+        for queue in found
+    ]
+    return make_table([*columns, "wait\np50/p95", "run\np50/p95"], rows)
 
 
 def two(median_ms: int | None, p95_ms: int | None) -> str | None:
@@ -89,7 +80,7 @@ def pause(queue: QueueName, json: Json = False) -> None:
 
     **Example:** `aegis-tasks pause load_test`
     """
-    print_paused(queue, is_paused=True, has_changed=run(set_paused(queue, True)), json=json)
+    print_paused(run(set_paused(queue, True)), json=json)
 
 
 def resume(queue: QueueName, json: Json = False) -> None:
@@ -97,18 +88,17 @@ def resume(queue: QueueName, json: Json = False) -> None:
 
     **Example:** `aegis-tasks resume load_test`
     """
-    print_paused(queue, is_paused=False, has_changed=run(set_paused(queue, False)), json=json)
+    print_paused(run(set_paused(queue, False)), json=json)
 
 
-async def set_paused(queue_name: str, is_paused: bool) -> bool:
+async def set_paused(queue_name: str, is_paused: bool) -> PauseAnswer:
     async with open_backend() as backend:
-        change = backend.control.pause if is_paused else backend.control.resume
-        return await change(queue_name, by="cli")
+        return await (backend.pause(queue_name) if is_paused else backend.resume(queue_name))
 
 
-def print_paused(queue_name: str, *, is_paused: bool, has_changed: bool, json: bool) -> None:
+def print_paused(answer: PauseAnswer, *, json: bool) -> None:
     if json:
-        print_json({"queue": queue_name, "paused": is_paused, "changed": has_changed})
+        print_json(answer)
         return
-    state = "paused" if is_paused else "running"
-    console.print(f"{queue_name}: {state}" if has_changed else f"{queue_name}: {state} already", markup=False)
+    state = "paused" if answer.paused else "running"
+    console.print(f"{answer.queue}: {state}{'' if answer.changed else ' already'}", markup=False)

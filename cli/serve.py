@@ -10,6 +10,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Final
 
+import msgspec
 import typer
 import watchfiles
 
@@ -21,7 +22,7 @@ from bridge.file_lock import FileLock
 from bridge.gateway.app import create_app
 from bridge.gateway.server import serve_app
 from bridge.settings import Settings, read_settings
-from cli.context import open_backend, run
+from cli.context import open_store, run
 from cli.gateway import Host, Insecure, Port, choose_address
 from cli.log import configure_logging
 from cli.printing import console, this_command
@@ -49,7 +50,7 @@ def serve(
     address = choose_address(settings, host, port, is_insecure=insecure)
     if is_in_memory(settings):
         configure_logging(is_quiet=True)
-        run(serve_in_process(settings, catalog, *address))
+        run(serve_in_process(settings, catalog, *address, is_insecure=insecure))
         return
     with only_one(settings.data_dir):
         run(supervise(settings, catalog, *address, is_insecure=insecure, is_reloading=reload))
@@ -80,7 +81,7 @@ async def supervise(
 ) -> None:
     stop = stop_on_signals()
     try:
-        async with open_backend(settings):  # holds the embedded Valkey, and tells in one line when Redis is away
+        async with open_store(settings):  # holds the embedded Valkey, and tells in one line when Redis is away
             services = list(make_services(settings, catalog, host, port, is_insecure=is_insecure))
             supervisor = Supervisor(services, tell_ended)
             running = asyncio.create_task(supervisor.run(stop))
@@ -173,11 +174,12 @@ async def reload_on_change(supervisor: Supervisor) -> None:
         supervisor.reload()
 
 
-async def serve_in_process(settings: Settings, catalog: Catalog, host: str, port: int) -> None:
+async def serve_in_process(settings: Settings, catalog: Catalog, host: str, port: int, *, is_insecure: bool) -> None:
     """Everything in this one process, since nothing outside it can see its memory."""
     async with workers_of(settings, catalog) as working:
         stop = asyncio.Event()
-        app = create_app(settings, catalog, open_redis(settings))
+        listening = msgspec.structs.replace(settings, host=host)
+        app = create_app(listening, catalog, open_redis(settings), is_insecure=is_insecure)
         serving = asyncio.create_task(serve_app(app, host=host, port=port, stop=stop))
         if await is_ready(host, port, serving):
             welcome(settings, catalog, host, port)

@@ -1,7 +1,9 @@
 """``aegis-tasks tasks``: what can be enqueued."""
 
-from bridge.catalog import Task, load_catalog
+from bridge.catalog import TaskDescription, load_catalog
 from bridge.settings import read_settings
+from cli import gateway_options
+from cli.context import open_backend, run
 from cli.options import Json
 from cli.printing import print_json, print_table
 
@@ -13,13 +15,27 @@ def tasks(json: Json = False) -> None:
 
     **Example:** `aegis-tasks tasks --json`
     """
-    found = [task for queue in load_catalog(read_settings().queues).queues.values() for task in queue.tasks.values()]
+    found = read()
     if json:
-        print_json([task.describe() for task in found])
+        print_json(found)
     else:
         rows = [(task.name, task.queue, arguments(task), task.summary) for task in found]
         print_table(["task", "queue", "arguments", "what it does"], rows)
 
 
-def arguments(task: Task) -> str:
-    return ", ".join(name if name in task.signature.required else f"[{name}]" for name in task.signature.names)
+def read() -> list[TaskDescription]:
+    """Those of the gateway, or else of the settings: which takes no Redis."""
+    settings = read_settings()
+    if gateway_options.chosen(settings)[0]:
+        return run(ask())
+    return [task.describe() for queue in load_catalog(settings.queues).queues.values() for task in queue.tasks.values()]
+
+
+async def ask() -> list[TaskDescription]:
+    async with open_backend() as backend:
+        return (await backend.tasks()).tasks
+
+
+def arguments(task: TaskDescription) -> str:
+    required = task.arguments.get("required", ())
+    return ", ".join(name if name in required else f"[{name}]" for name in task.arguments.get("properties", ()))

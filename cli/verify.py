@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from bridge.event_stream import BEGINNING, parse_cursor
 from bridge.verifier import Report, Verifier
-from cli.context import open_backend, run
+from cli.context import open_store, run
 from cli.exit_codes import ExitCode
 from cli.options import Json
 from cli.printing import console, error_console, print_json, print_table
@@ -39,7 +39,7 @@ def verify(
 
 
 async def compare(after: str, *, show_progress: bool) -> Report:
-    async with open_backend() as backend:
+    async with open_store() as backend:
         verifier = Verifier(backend.redis, backend.catalog)
         with Bars() if show_progress else nullcontext() as bars:
             return await verifier.verify(after, tell=bars.tell) if bars else await verifier.verify(after)

@@ -9,15 +9,16 @@ import msgspec
 from rich.status import Status
 from rich.text import Text
 
-from bridge.errors import JobNotFound
+from bridge.backend import Backend
+from bridge.errors import Forbidden, JobNotFound
+from bridge.event_stream import EventFilter
 from bridge.events import TERMINAL_KINDS, Event, JobFailed, JobSucceeded
 from bridge.inspector import JobResult
-from cli.context import Backend
 from cli.printing import error_console, progress_text
 
 __all__ = ["wait_for_result"]
 
-LOOK_EVERY_S = 1.0
+LOOK_EVERY_S = 2.0
 CANCEL_EVERY_S = 0.1
 
 
@@ -25,7 +26,7 @@ async def wait_for_result(backend: Backend, job_id: str, *, after: str, timeout_
     """The job's result as soon as it has ended, or its state when the time is up.
 
     Args:
-        backend: the store.
+        backend: whom to ask.
         job_id: the job.
         after: position in the event stream before which it had not ended.
         timeout_s: longest wait.
@@ -41,7 +42,7 @@ async def wait_for_result(backend: Backend, job_id: str, *, after: str, timeout_
         ]
         try:
             done, _ = await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-            return done.pop().result() if done else await backend.inspector.result(job_id)
+            return done.pop().result() if done else await backend.result(job_id)
         finally:
             await end(waiting)
 
@@ -60,26 +61,29 @@ async def look_until_ended(backend: Backend, job_id: str) -> JobResult:
     is_missed = False
     while True:
         try:
-            if (result := await backend.inspector.result(job_id)).is_final:
+            if (result := await backend.result(job_id, wait_s=LOOK_EVERY_S)).is_final:
                 return result
         except JobNotFound:
             # Where results are not kept, the event of the end comes a moment after the job has gone.
             if is_missed:
                 raise
             is_missed = True
-        await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(LOOK_EVERY_S)
 
 
 async def follow_until_ended(backend: Backend, job_id: str, after: str, display: Status | None) -> JobResult:
     """Sees the end at once, and that of a job whose result is not kept."""
-    async with aclosing(backend.events.follow(after)) as stream:
-        async for event in stream:
-            if event.job_id != job_id:
-                continue
-            if display is not None:
-                display.update(Text(f"{job_id}: {what_of(event)}, attempt {max(event.attempt, 1)}"))
-            if event.kind in TERMINAL_KINDS:
-                return await result_after(event, backend)
+    try:
+        async with aclosing(backend.follow(EventFilter(job_id=job_id), after=after)) as stream:
+            async for event in stream:
+                if event.job_id != job_id:  # a gap
+                    continue
+                if display is not None:
+                    display.update(Text(f"{job_id}: {what_of(event)}, attempt {max(event.attempt, 1)}"))
+                if event.kind in TERMINAL_KINDS:
+                    return await result_after(event, backend)
+    except Forbidden:  # a token for jobs need not be one for events
+        await asyncio.Event().wait()
     raise AssertionError("following a stream never ends")
 
 
@@ -92,7 +96,7 @@ def what_of(event: Event) -> str:
 async def result_after(event: Event, backend: Backend) -> JobResult:
     """The stored result; without one, what the event tells of it."""
     try:
-        return await backend.inspector.result(event.job_id)
+        return await backend.result(event.job_id)
     except JobNotFound:
         match event.read_data():
             case JobSucceeded(result=result):

@@ -13,7 +13,8 @@ import watchfiles
 from bridge.catalog import Catalog, Queue, load_catalog
 from bridge.errors import ConfigurationError, StoreUnreachable
 from bridge.settings import Settings, read_settings
-from cli.context import open_backend, run
+from cli.completion import complete_queue
+from cli.context import open_store, run
 from cli.exit_codes import ExitCode
 from cli.log import configure_logging
 from cli.supervisor import Service, Supervisor, tell_ended
@@ -28,7 +29,10 @@ ARQ_CONNECTION_TRIES: Final = 6
 
 
 def worker(
-    queues: Annotated[list[str] | None, typer.Argument(metavar="[QUEUE]...", help="By default every queue.")] = None,
+    queues: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[QUEUE]...", help="By default every queue.", autocompletion=complete_queue),
+    ] = None,
     burst: Annotated[bool, typer.Option("--burst", help="End once no job is left.")] = False,
     watch: Annotated[
         Path | None,
@@ -90,7 +94,7 @@ async def until_connected(settings: Settings) -> None:
     """
     for attempts_left in reversed(range(ARQ_CONNECTION_TRIES)):
         try:
-            async with open_backend(settings):
+            async with open_store(settings):
                 return
         except StoreUnreachable as error:
             if not attempts_left:

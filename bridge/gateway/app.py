@@ -8,65 +8,94 @@ from typing import Any, Final
 
 import swagger_ui_bundle
 from litestar import Litestar, Request, Router, get
+from litestar.datastructures import State
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
+from litestar.openapi.spec import Components
 from litestar.response import Redirect
 from litestar.static_files import create_static_files_router
 
 from bridge.aegis_redis import AegisRedis
 from bridge.broker import safe_address
 from bridge.catalog import Catalog
-from bridge.enqueue import Enqueuer
+from bridge.gateway.access import OPEN
+from bridge.gateway.authentication import Authentication
+from bridge.gateway.common_answers import SECURITY_SCHEMES, describe_common_answers
+from bridge.gateway.event_routes import event_routes
 from bridge.gateway.health_routes import health_routes
+from bridge.gateway.job_routes import job_routes
 from bridge.gateway.problems import EXCEPTION_HANDLERS
+from bridge.gateway.response_headers import ResponseHeaders
+from bridge.gateway.server import BEFORE_STOP
+from bridge.gateway.slow_bodies import SlowBodies
 from bridge.gateway.task_routes import task_routes
-from bridge.inspector import Inspector
-from bridge.scripts import Scripts
+from bridge.rate_limit import RateLimit
+from bridge.redis_backend import RedisBackend
 from bridge.settings import Settings
+from bridge.tokens import KnownTokens, Tokens, tokens_path
 
 __all__ = ["create_app"]
 
 DOCS_PATH: Final = "/schema/swagger"
 SWAGGER_ASSETS_PATH: Final = "/schema-assets"
+OWN_ASSETS: Final = Path(__file__).parent / "docs_page"
 
 
-def create_app(settings: Settings, catalog: Catalog, redis: AegisRedis) -> Litestar:
+def create_app(settings: Settings, catalog: Catalog, redis: AegisRedis, *, is_insecure: bool = False) -> Litestar:
     """The application; it owns ``redis`` from now on and closes it at shutdown.
 
     Args:
-        settings: limits, and what to call Redis.
+        settings: limits, what to call Redis, and the ``host`` that the gateway listens on: beyond this machine, callers
+            need a token.
         catalog: the queues and tasks to offer.
         redis: the store.
+        is_insecure: callers need no token on any host, as long as there is none.
+
+    Raises:
+        ConfigurationError: the tokens cannot be read.
     """
-    scripts = Scripts(redis, events_max_len=settings.events_max_len)
-    enqueuer = Enqueuer(catalog, scripts)
-    inspector = Inspector(redis, catalog, scripts, accept_pickle=settings.accept_pickle)
-    health = health_routes(redis, inspector, address=safe_address(settings))
+    backend = RedisBackend(settings, catalog, redis, by="http")
+    authentication = Authentication(
+        settings,
+        KnownTokens(Tokens(tokens_path(settings))),
+        RateLimit(backend.scripts),
+        is_insecure=is_insecure,
+    )
+    health = health_routes(redis, backend.inspector, address=safe_address(settings))
 
     @asynccontextmanager
     async def close_redis(_: Litestar) -> AsyncIterator[None]:
         yield
+        await backend.aclose()
         await redis.aclose(close_connection_pool=True)
 
-    return Litestar(
+    app = Litestar(
         route_handlers=[
             go_to_docs,
-            task_routes(catalog, enqueuer, inspector, max_body_bytes=settings.max_body_bytes),
+            task_routes(backend, max_body_bytes=settings.max_body_bytes),
+            job_routes(backend),
+            event_routes(backend.feed, max_stream_clients=settings.max_stream_clients),
             health,
             Router("/api/v1", route_handlers=[health]),
             create_static_files_router(
-                path=SWAGGER_ASSETS_PATH, directories=[swagger_assets()], include_in_schema=False
+                path=SWAGGER_ASSETS_PATH, directories=[swagger_assets(), OWN_ASSETS], include_in_schema=False, opt=OPEN
             ),
         ],
+        before_request=authentication.admit,
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=[close_redis],
+        state=State({BEFORE_STOP: [backend.feed.close]}),
         request_max_body_size=settings.max_body_bytes,
         openapi_config=openapi(),
         logging_config=None,  # the entry points configure logging
     )
+    authentication.guard(app)
+    describe_common_answers(app)
+    app.asgi_handler = SlowBodies(ResponseHeaders(app.asgi_handler, still_admits=authentication.still_admits))
+    return app
 
 
-@get("/", include_in_schema=False)
+@get("/", include_in_schema=False, opt=OPEN)
 async def go_to_docs() -> Redirect:
     """The way in for a person with a browser."""
     return Redirect(DOCS_PATH)
@@ -78,11 +107,32 @@ def swagger_assets() -> Path:
 
 
 class DocsPage(SwaggerRenderPlugin):
-    """Swagger UI 4, the newest there is a bundle of, refuses OpenAPI 3.1, but shows what we use of it."""
+    """Swagger UI without a script or style of the page's own, so that the page may forbid all of those."""
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        """The page, which calls the document one of OpenAPI 3.0."""
-        return super().render(request, {**openapi_schema, "openapi": "3.0.3"})
+        """The page; its script fetches the document."""
+        return DOCS_PAGE.encode()
+
+    def receive_router(self, router: Router) -> None:
+        """Adds no page for OAuth, which nothing here uses."""
+
+
+DOCS_PAGE: Final = f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>aegis-tasks</title>
+<link rel="icon" type="image/png" href="{SWAGGER_ASSETS_PATH}/favicon-32x32.png">
+<link rel="stylesheet" href="{SWAGGER_ASSETS_PATH}/swagger-ui.css">
+<link rel="stylesheet" href="{SWAGGER_ASSETS_PATH}/docs_page.css">
+<script src="{SWAGGER_ASSETS_PATH}/swagger-ui-bundle.js" defer></script>
+<script src="{SWAGGER_ASSETS_PATH}/swagger-ui-standalone-preset.js" defer></script>
+<script src="{SWAGGER_ASSETS_PATH}/docs_page.js" defer></script>
+</head>
+<body><div id="docs"></div></body>
+</html>
+"""
 
 
 def openapi() -> OpenAPIConfig:
@@ -90,13 +140,10 @@ def openapi() -> OpenAPIConfig:
         title="aegis-tasks",
         version=version("aegis-tasks"),
         path="/schema",
+        openapi_router=Router("/schema", route_handlers=[], include_in_schema=False, opt=OPEN),
+        components=Components(security_schemes=SECURITY_SCHEMES),
         render_plugins=[
-            DocsPage(
-                js_url=f"{SWAGGER_ASSETS_PATH}/swagger-ui-bundle.js",
-                css_url=f"{SWAGGER_ASSETS_PATH}/swagger-ui.css",
-                standalone_preset_js_url=f"{SWAGGER_ASSETS_PATH}/swagger-ui-standalone-preset.js",
-                favicon=f'<link rel="icon" type="image/png" href="{SWAGGER_ASSETS_PATH}/favicon-32x32.png">',
-            ),
+            DocsPage(),
             JsonRenderPlugin(),
         ],
     )

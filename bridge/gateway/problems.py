@@ -1,6 +1,7 @@
 """Errors as RFC 9457 problems: one table, used for every route."""
 
 import logging
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -8,24 +9,33 @@ from typing import Any, Final
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
+from litestar.openapi.datastructures import ResponseSpec
 
 from bridge.broker import is_away
 from bridge.errors import (
     AegisError,
     ConfigurationError,
+    CrossSiteRequest,
     DuplicateJob,
+    Forbidden,
+    IdempotencyKeyReused,
     InvalidArguments,
     InvalidQueueType,
     InvalidRequest,
     InvalidTaskName,
     JobNotFound,
     PayloadError,
+    RateLimited,
     RequestTooLarge,
+    RequestTooSlow,
     StoreUnreachable,
+    TooManyStreams,
+    Unauthorized,
     UnsupportedMediaType,
+    WrongHost,
 )
 
-__all__ = ["EXCEPTION_HANDLERS", "Problem"]
+__all__ = ["EXCEPTION_HANDLERS", "UNREACHABLE", "Problem", "problem_spec"]
 
 logger = logging.getLogger("aegis.gateway")
 
@@ -45,6 +55,9 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         available_tasks: what ``task_name`` could have been.
         available_queues: what ``queue_type`` could have been.
         limit_bytes: the largest body that is accepted.
+        needed_scope: what the token lacks.
+        rate: how many requests are allowed, ``100/s``.
+        retry_after_s: when the next request is admitted.
     """
 
     type: str
@@ -57,6 +70,9 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     available_queues: list[str] | None = None
     task_id: str | None = None
     limit_bytes: int | None = None
+    needed_scope: str | None = None
+    rate: str | None = None
+    retry_after_s: float | None = None
 
 
 STATUSES: Final[Mapping[type[Exception], tuple[HTTPStatus, str]]] = {
@@ -64,15 +80,33 @@ STATUSES: Final[Mapping[type[Exception], tuple[HTTPStatus, str]]] = {
     InvalidTaskName: (HTTPStatus.BAD_REQUEST, "invalid_task_name"),
     InvalidQueueType: (HTTPStatus.BAD_REQUEST, "invalid_queue_type"),
     InvalidArguments: (HTTPStatus.BAD_REQUEST, "invalid_arguments"),
+    Unauthorized: (HTTPStatus.UNAUTHORIZED, "unauthorized"),
+    Forbidden: (HTTPStatus.FORBIDDEN, "forbidden"),
+    CrossSiteRequest: (HTTPStatus.FORBIDDEN, "cross_site_request"),
     DuplicateJob: (HTTPStatus.CONFLICT, "duplicate_job"),
+    IdempotencyKeyReused: (HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency_key_reused"),
     JobNotFound: (HTTPStatus.NOT_FOUND, "job_not_found"),
     UnsupportedMediaType: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
     RequestTooLarge: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "request_too_large"),
+    RequestTooSlow: (HTTPStatus.REQUEST_TIMEOUT, "request_too_slow"),
+    WrongHost: (HTTPStatus.MISDIRECTED_REQUEST, "wrong_host"),
+    RateLimited: (HTTPStatus.TOO_MANY_REQUESTS, "rate_limited"),
     PayloadError: (HTTPStatus.BAD_GATEWAY, "undecodable_payload"),
     StoreUnreachable: (HTTPStatus.SERVICE_UNAVAILABLE, "store_unreachable"),
+    TooManyStreams: (HTTPStatus.SERVICE_UNAVAILABLE, "too_many_streams"),
     ConfigurationError: (HTTPStatus.INTERNAL_SERVER_ERROR, "configuration_error"),
 }
 """Error -> status and code; the nearest class in the error's own line of descent counts."""
+
+
+def problem_spec(description: str) -> ResponseSpec:
+    """How OpenAPI tells that a route may answer with a problem."""
+    return ResponseSpec(Problem, description=description, media_type=MEDIA_TYPE)
+
+
+UNREACHABLE: Final[dict[int, ResponseSpec]] = {
+    HTTPStatus.SERVICE_UNAVAILABLE: problem_spec("Redis does not answer now; try again")
+}
 
 
 def problem(status: HTTPStatus, code: str, detail: str, **facts: Any) -> Response[Problem]:
@@ -88,7 +122,24 @@ def problem(status: HTTPStatus, code: str, detail: str, **facts: Any) -> Respons
 
 def from_our_error(_: Request[Any, Any, Any], error: AegisError) -> Response[Problem]:
     status, code = next(STATUSES[cls] for cls in type(error).__mro__ if cls in STATUSES)
-    return problem(status, code, str(error), **vars(error))
+    response = problem(status, code, str(error), **vars(error))
+    response.headers.update(headers_of(error))
+    return response
+
+
+def headers_of(error: AegisError) -> dict[str, str]:
+    """What HTTP wants beside the status."""
+    match error:
+        case Unauthorized():
+            return {"WWW-Authenticate": "Bearer" if error.is_missing else 'Bearer error="invalid_token"'}
+        case Forbidden():
+            return {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{error.needed_scope}"'}
+        case RateLimited():
+            return {"Retry-After": str(math.ceil(error.retry_after_s))}
+        case RequestTooSlow():
+            return {"Connection": "close"}
+        case _:
+            return {}
 
 
 def from_store(_: Request[Any, Any, Any], error: Exception) -> Response[Problem]:

@@ -11,9 +11,13 @@ from granian.server.embed import Server
 
 from bridge.errors import ConfigurationError
 
-__all__ = ["check_address", "is_loopback", "serve_app"]
+__all__ = ["BEFORE_STOP", "check_address", "is_loopback", "serve_app"]
 
 BACKLOG: Final = 1024
+MAX_CONNECTIONS: Final = 10_000
+"""At once; granian's own limit is the backlog. Clients of the event stream stay connected."""
+BEFORE_STOP: Final = "before_stop"
+"""Key in an application's ``state``: functions that end what would not end by itself, such as event streams."""
 HTTP_TIMEOUT_S: Final = 3
 """How long requests in flight may take to finish once the gateway is told to stop."""
 
@@ -57,6 +61,7 @@ async def serve_app(app: Any, *, host: str, port: int, stop: asyncio.Event) -> N
         http=HTTPModes.auto,
         websockets=False,
         backlog=BACKLOG,
+        backpressure=MAX_CONNECTIONS,
         log_enabled=False,
     )
     server.workers_kill_timeout = HTTP_TIMEOUT_S
@@ -65,6 +70,8 @@ async def serve_app(app: Any, *, host: str, port: int, stop: asyncio.Event) -> N
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     if not serving.done():
+        for end in app.state.get(BEFORE_STOP, ()):
+            end()
         server.stop()  # type: ignore[no-untyped-call]
     await serving
 

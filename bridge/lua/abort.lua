@@ -51,5 +51,6 @@ call('DEL', KEY.JOB .. id, KEY.RETRY .. id, KEY.PROGRESS .. id)
 call('ZREM', KEY.ABORT, id)
 local rest = note == '{}' and '}' or ',' .. string.sub(note, 2)
 local was = (score > now and not is_leased(score)) and 'deferred' or 'queued'
-emit(max_len, 'job.aborted', id, queue, task, digits(attempt), at_ms, '{"was":"' .. was .. '"' .. rest)
+emit(max_len, 'job.aborted', id, queue, task, digits(attempt), at_ms, '{"was":"' .. was .. '"' .. rest, '',
+  trace_of(body))
 return 'aborted'

@@ -18,7 +18,7 @@ QUEUE = keys.queue("mail")
 TRIES = msgspec.json.encode({"": 3, "once": 1})
 
 
-async def enqueue(scripts: Scripts, *job_ids: str, task: str = "send", **changes: int) -> None:
+async def enqueue(scripts: Scripts, *job_ids: str, task: str = "send", **changes: Any) -> None:
     body = job_body(task, [1], {})
     await scripts.enqueue(
         [NewJob(job_id=j, task=task, queue="mail", queue_key=QUEUE, body=body, **changes) for j in job_ids]
@@ -394,5 +394,5 @@ async def test_claimed_jobs_count_as_in_progress(scripts: Scripts) -> None:
     await enqueue(scripts, "a", "b", "c")
     await enqueue(scripts, "later", delay_ms=5000)
     await claim(scripts, wanted=2)
-    depth = await scripts.depth(QUEUE)
+    _, (depth,) = await scripts.depths([("mail", QUEUE)])
     assert (depth.queued, depth.in_progress, depth.deferred) == (1, 2, 1)

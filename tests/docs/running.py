@@ -35,6 +35,6 @@ async def gateway_client(settings: Settings, catalog: Catalog) -> AsyncIterator[
     redis = open_redis(settings)
     app: Any = create_app(settings, catalog, redis)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client
     await redis.aclose(close_connection_pool=True)

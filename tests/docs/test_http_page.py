@@ -18,9 +18,7 @@ from tests.docs.running import gateway_client
 PAGE: Final = read_page(ROOT / "docs/reference/http.md")
 PROBLEMS: Final = {plain(row["code"]): row for row in PAGE.table("code", "status", "when", "carries").rows}
 ALWAYS_THERE: Final = {"type", "title", "status", "detail", "code"}
-OF_THE_DOCS_PAGE: Final = {("GET", "/schema-assets/{file_path}"), ("GET", "/schema/{path}")} | {
-    ("GET", "/schema/oauth2-redirect.html")
-}
+OF_THE_DOCS_PAGE: Final = {("GET", "/schema-assets/{file_path}"), ("GET", "/schema/{path}")}
 ENQUEUE: Final = "/api/v1/tasks/enqueue"
 
 

@@ -1,6 +1,7 @@
 """The gateway inside this process, on fakeredis: its routes, with nothing in between but the ASGI protocol."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,8 +15,8 @@ from bridge.settings import Settings
 
 
 @pytest.fixture
-def settings() -> Settings:
-    return Settings(redis_url="memory://")
+def settings(tmp_path: Path) -> Settings:
+    return Settings(redis_url="memory://", data_dir=tmp_path)
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +30,6 @@ async def gateway(settings: Settings, catalog: Catalog, redis: AegisRedis) -> As
     """A client of the gateway, whose Redis is empty and is that of the fixture `redis`."""
     own_redis = open_redis(settings)
     app: Any = create_app(settings, catalog, own_redis)  # to httpx and Litestar, ASGI has different types
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         yield client
     await own_redis.aclose(close_connection_pool=True)
