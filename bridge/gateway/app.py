@@ -51,7 +51,7 @@ def create_app(settings: Settings, catalog: Catalog, redis: AegisRedis) -> Lites
     return Litestar(
         route_handlers=[
             go_to_docs,
-            task_routes(catalog, enqueuer, inspector, max_body_bytes=settings.max_body_bytes),
+            task_routes(catalog, enqueuer, inspector, settings),
             health,
             Router("/api/v1", route_handlers=[health]),
             create_static_files_router(
