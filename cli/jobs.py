@@ -95,8 +95,8 @@ def abort(
 ) -> None:
     """Abort a job, waiting or running; exit code 1 when it had ended before, 3 when nothing is known of it.
 
-    One that waits ends now; of one that runs the worker is told, which cancels it within 0.1 s (a worker of the stock arq
-    command within half a second).
+    One that waits ends now; of one that runs the worker is told, which cancels it within 0.1 s. A worker of the stock
+    arq command notices within half a second.
 
     **Example:** `aegis-tasks abort 0190f5fe7c9d7b3b8c1f3a6d2e4b5c6d`
     """
