@@ -10,7 +10,7 @@ TEST_PROCESSES ?= logical
 CHECKS := format-check lint types imports test wheel-check
 
 .DEFAULT_GOAL := help
-.PHONY: help serve dev worker-test logs-worker health-detailed install install-dev test check chaos bench \
+.PHONY: help serve dev worker-test logs-worker health-detailed install install-dev docs test check chaos bench \
 	$(CHECKS) format constraints clean .runtime .dev
 
 help: ## list the targets
@@ -54,6 +54,9 @@ install-dev: .dev ## make .venv ready to work on aegis-tasks
 	@echo "Ready: make check"
 
 ##@ Develop
+
+docs: .dev ## write those pages of docs anew that are made from the code
+	@$(BIN)/python docs/reference/make_cli_page.py
 
 test: .dev ## run the tests
 	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --maxprocesses 4 $(ARGS)

@@ -12,7 +12,7 @@
     │   ├── IdempotencyKeyReused     another request of this caller had the same idempotency key
     │   ├── JobNotFound              nothing is known of that id
     │   ├── RetryRefused             the job has not failed, or cannot be run again
-    │   ├── UnsupportedMediaType     the body is not declared as JSON
+    │   ├── UnsupportedMediaType     the body is not declared as what the route takes
     │   ├── RequestTooLarge          the body is over the limit
     │   ├── RequestTooSlow           the body does not come in time
     │   ├── Unauthorized             no valid token came with the request
@@ -188,7 +188,7 @@ class RetryRefused(RequestError):
 
 
 class UnsupportedMediaType(RequestError):
-    """The body is not declared as ``application/json``."""
+    """The body is not declared as what the route takes."""
 
 
 class RequestTooLarge(RequestError):
@@ -198,8 +198,8 @@ class RequestTooLarge(RequestError):
         limit_bytes: the largest body that is accepted.
     """
 
-    def __init__(self, limit_bytes: int) -> None:
-        super().__init__(f"the body is larger than {limit_bytes} bytes; raise AEGIS_MAX_BODY_BYTES to allow more")
+    def __init__(self, limit_bytes: int, setting: str = "AEGIS_MAX_BODY_BYTES") -> None:
+        super().__init__(f"the body is larger than {limit_bytes} bytes; raise {setting} to allow more")
         self.limit_bytes = limit_bytes
 
 

@@ -22,7 +22,7 @@ from bridge.scripts import ListedEnd, ListedJob, Scripts
 __all__ = ["JobList"]
 
 WAITING_OR_RUNNING: Final[tuple[State, ...]] = ("in_progress", "queued", "deferred")
-ENTRIES_A_CALL: Final = 1000
+ENTRIES_A_CALL: Final = 500
 """Of the event stream: a script blocks the server."""
 CALLS_A_PAGE: Final = 10
 CLOCKS_APART_MS: Final = 1000

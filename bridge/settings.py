@@ -41,6 +41,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         port: port the gateway listens on.
         data_dir: folder of the embedded Valkey and of ``serve``'s logs.
         max_body_bytes: largest request body the gateway reads.
+        max_batch_bytes: largest body of a batch it reads.
         events_max_len: entries the event stream keeps (approximately: Redis trims whole nodes).
         max_stream_clients: clients of the event stream (SSE) that one gateway process serves at a time.
         accept_pickle: execute pickled payloads of trusted producers during a migration.
@@ -60,6 +61,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: Port = 8000
     data_dir: Path = Path(".aegis")
     max_body_bytes: PositiveInt = 1024 * 1024
+    max_batch_bytes: PositiveInt = 16 * 1024 * 1024
     events_max_len: PositiveInt = 1_000_000
     max_stream_clients: PositiveInt = 5000
     accept_pickle: bool = False
@@ -80,6 +82,7 @@ VARIABLES: Final = {
     "AEGIS_PORT": "port",
     "AEGIS_DATA_DIR": "data_dir",
     "AEGIS_MAX_BODY_BYTES": "max_body_bytes",
+    "AEGIS_MAX_BATCH_BYTES": "max_batch_bytes",
     "AEGIS_EVENTS_MAX_LEN": "events_max_len",
     "AEGIS_MAX_STREAM_CLIENTS": "max_stream_clients",
     "AEGIS_ACCEPT_PICKLE": "accept_pickle",

@@ -1,6 +1,7 @@
 """What every command starts with: the settings, the queues, a connection, and the end of them."""
 
 import asyncio
+import logging
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -15,6 +16,9 @@ from bridge.settings import Settings, read_settings
 from cli import gateway_options
 
 __all__ = ["address_of", "open_backend", "open_store", "run"]
+
+# What our modules log is for processes that run for long, which configure logging; other commands tell it themselves.
+logging.getLogger("aegis").addHandler(logging.NullHandler())
 
 CANCEL_AGAIN_S: Final = 1.0
 

@@ -54,7 +54,7 @@ def list_dead(
     by_error: Annotated[bool, typer.Option("--by-error", help="Count all of them by task and error instead.")] = False,
     json: Json = False,
 ) -> None:
-    """List failed jobs, the latest first.
+    """List failed jobs, the latest first; what several options choose must all be true of one.
 
     **Examples:** `aegis-tasks dead list --newer-than 1h`, `aegis-tasks dead list --error TimeoutError --json`
     """
@@ -134,6 +134,8 @@ def retry_dead(
 ) -> None:
     """Run failed jobs again, with their ids and arguments; exit code 1 when one cannot be, 3 when an id is unknown.
 
+    Those that failed first come first. Jobs that fail while this runs are left.
+
     **Examples:** `aegis-tasks dead retry --task io_simulation_task --newer-than 1h`, `aegis-tasks dead retry --all`
     """
     wanted = filter_of(ids, queue, task, error, older_than, newer_than)
@@ -154,6 +156,8 @@ def purge_dead(
     json: Json = False,
 ) -> None:
     """Forget failed jobs for good; their results stay as long as they would. Asks first.
+
+    Where standard input is no terminal it refuses, unless told --yes.
 
     **Example:** `aegis-tasks dead purge --older-than 3d --yes`
     """

@@ -24,7 +24,7 @@ def events(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new events until Ctrl-C.")] = False,
     after: Annotated[
         str | None,
-        typer.Option(help="Begin after this event id or time; `0` is the beginning, `$` the end."),
+        typer.Option(help="Begin after this event id or time (RFC 3339); `0` is the beginning, `$` the end."),
     ] = None,
     kind: Annotated[
         list[str] | None,
@@ -37,6 +37,8 @@ def events(
     json: Json = False,
 ) -> None:
     """Show the events of jobs and workers: the latest ones, those after a point, or as they happen.
+
+    After a lost connection --follow goes on where it was: nothing is missed.
 
     **Examples:** `aegis-tasks events --follow`, `aegis-tasks events --after 2026-01-31T12:00:00Z --kind job.failed`
     """

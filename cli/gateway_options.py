@@ -52,7 +52,7 @@ def refused(option: Any, command_name: str) -> Any:
         if value is not None or told:
             from bridge.errors import InvalidRequest
 
-            message = f"`aegis-tasks {command_name}` works on Redis itself and not through a gateway: leave --url out"
+            message = f"`aegis-tasks {command_name}` works on Redis itself, not through a gateway: leave --url out"
             raise InvalidRequest(message, path="--url")
 
     hidden = copy(option)

@@ -27,7 +27,7 @@ FailedJobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.", 
 
 
 def status(id: JobId, json: Json = False) -> None:
-    """Show what is known of a job now; exit code 3 when nothing is.
+    """Show what is known of a job now, and how far it is if its task tells; exit code 3 when nothing is.
 
     **Example:** `aegis-tasks status 0190f5fe7c9d7b3b8c1f3a6d2e4b5c6d`
     """
@@ -57,7 +57,7 @@ def result(
     wait: Annotated[float, typer.Option(help="Seconds to wait for the job to end.", min=0)] = 0,
     json: Json = False,
 ) -> None:
-    """Print a job's result; exit code 1 when it failed, 5 when it has not ended.
+    """Print a job's result as JSON; exit code 1 when it failed, 5 when it has not ended.
 
     **Example:** `aegis-tasks result 0190f5fe7c9d7b3b8c1f3a6d2e4b5c6d --wait 30`
     """
@@ -95,6 +95,9 @@ def abort(
 ) -> None:
     """Abort a job, waiting or running; exit code 1 when it had ended before, 3 when nothing is known of it.
 
+    One that waits ends now; of one that runs the worker is told, which cancels it within 0.1 s. A worker of the stock
+    arq command notices within half a second.
+
     **Example:** `aegis-tasks abort 0190f5fe7c9d7b3b8c1f3a6d2e4b5c6d`
     """
     answer = run(abort_job(id, reason=reason))
@@ -120,6 +123,9 @@ async def abort_job(job_id: str, *, reason: str | None) -> AbortAnswer:
 
 def retry(id: FailedJobId, json: Json = False) -> None:
     """Run a failed job again, under its id and with its arguments; exit code 1 when it has not failed, 3 when unknown.
+
+    Its attempts count from the beginning. The arguments are those of its dead letter, or else of its result, as long as
+    that is kept: workers of the stock arq command write no dead letters.
 
     **Example:** `aegis-tasks retry 0190f5fe7c9d7b3b8c1f3a6d2e4b5c6d`
     """

@@ -41,7 +41,7 @@ STATE_STYLES: Final = {
     "in_progress": "cyan",
     "retrying": "yellow",
     "deferred": "yellow",
-    "worker offline": "yellow",
+    "offline": "yellow",
     "paused": "yellow",
     "aborted": "magenta",
     "failed": "red",

@@ -42,7 +42,7 @@ def queue_table(found: list[QueueStatus]) -> Table:
     rows = [
         (
             queue.name,
-            queue.message.removesuffix(" defined"),
+            queue.message.removesuffix(" defined").removeprefix("worker "),
             queue.queued,
             queue.in_progress,
             queue.deferred,
@@ -76,7 +76,9 @@ def briefly(milliseconds: int) -> str:
 
 
 def pause(queue: QueueName, json: Json = False) -> None:
-    """Let workers start no more jobs of a queue; those that run go on. Workers of the stock arq command do not heed it.
+    """Let workers start no more jobs of a queue; those that run go on, and new ones are accepted.
+
+    Workers of the stock arq command do not heed it.
 
     **Example:** `aegis-tasks pause load_test`
     """

@@ -43,6 +43,8 @@ def serve(
 ) -> None:
     """Start Redis (unless REDIS_URL names one), a worker for each queue and the gateway; stop them with Ctrl-C.
 
+    What ends by itself is started again.
+
     **Examples:** `aegis-tasks serve`, `aegis-tasks serve --port 8080 --reload`
     """
     settings = read_settings()

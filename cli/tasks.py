@@ -11,7 +11,7 @@ __all__ = ["tasks"]
 
 
 def tasks(json: Json = False) -> None:
-    """List the tasks with their queues and arguments.
+    """List the tasks with their queues and arguments; those that may be left out are in brackets.
 
     **Example:** `aegis-tasks tasks --json`
     """

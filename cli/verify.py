@@ -24,7 +24,7 @@ def verify(
 ) -> None:
     """Replay the events and compare each job with what is stored; exit code 1 when one disagrees.
 
-    Works while jobs are running.
+    Works while jobs are running, and changes nothing.
 
     **Example:** `aegis-tasks verify`
     """

@@ -12,7 +12,9 @@ __all__ = ["print_workers", "worker_table", "workers"]
 
 
 def workers(json: Json = False) -> None:
-    """Show each worker: whether it lives, and how many jobs it runs and has run.
+    """Show each worker, which is one queue in one process: whether it lives, and how many jobs it runs and has run.
+
+    A worker is missing when it has been silent for 12.5 s or more, until another one takes it off the list.
 
     **Example:** `aegis-tasks workers`
     """

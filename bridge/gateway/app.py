@@ -72,7 +72,7 @@ def create_app(settings: Settings, catalog: Catalog, redis: AegisRedis, *, is_in
     app = Litestar(
         route_handlers=[
             go_to_docs,
-            task_routes(backend, max_body_bytes=settings.max_body_bytes),
+            task_routes(backend, settings),
             job_routes(backend),
             event_routes(backend.feed, max_stream_clients=settings.max_stream_clients),
             health,

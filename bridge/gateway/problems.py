@@ -54,6 +54,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         path: the field that is wrong, ``$.kwargs.delay_ms``.
         available_tasks: what ``task_name`` could have been.
         available_queues: what ``queue_type`` could have been.
+        task_id, task_name, queue_type: what was asked for.
         limit_bytes: the largest body that is accepted.
         needed_scope: what the token lacks.
         rate: how many requests are allowed, ``100/s``.
@@ -69,6 +70,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     available_tasks: list[str] | None = None
     available_queues: list[str] | None = None
     task_id: str | None = None
+    task_name: str | None = None
+    queue_type: str | None = None
     limit_bytes: int | None = None
     needed_scope: str | None = None
     rate: str | None = None

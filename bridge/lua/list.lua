@@ -14,7 +14,7 @@ if failure then return failure end
 local now = now_ms()
 local at_ms = digits(now)
 
--- The order of a zset among equal scores; Lua's own may be that of a language.
+-- The order of a zset among equal scores. Lua's own, which is quicker, may be that of a language.
 local function is_before(a, b)
   for i = 1, math.min(#a, #b) do
     local x, y = string.byte(a, i), string.byte(b, i)
@@ -38,9 +38,9 @@ local found, last_score, last_id = {}, '', ''
 local function list_running()
   local ids = marked_ids(KEYS[1], at_ms)
   for _, id in ipairs(leased_ids(KEYS[1], now, lease)) do ids[#ids + 1] = id end
-  table.sort(ids, is_before)
+  table.sort(ids)
   for _, id in ipairs(ids) do
-    if after_id == '' or is_before(after_id, id) then
+    if after_id == '' or after_id < id then
       if #found == wanted then last_id = found[#found]; return end
       found[#found + 1] = id
     end

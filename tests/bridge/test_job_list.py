@@ -245,7 +245,7 @@ async def test_events_of_other_queues_are_passed_over_in_bounded_time(
     await claim(scripts, 1)
     await end(scripts, "a")
     async with store.pipeline(transaction=False) as pipe:
-        for number in range(10_500):
+        for number in range(5_500):
             pipe.xadd(keys.EVENTS, {"kind": "job.succeeded", "job_id": f"{number}", "queue": "other"})
         await pipe.execute()
     first, cursor = await pages("succeeded")
