@@ -50,13 +50,11 @@ class EventClients:
     Args:
         feed: where the events come from.
         most: how many clients there may be.
-        blocked_s: how long one may block.
     """
 
-    def __init__(self, feed: EventFeed, *, most: int, blocked_s: float = BLOCKED_S) -> None:
+    def __init__(self, feed: EventFeed, *, most: int) -> None:
         self.feed = feed
         self.most = most
-        self.blocked_s = blocked_s
         self.clients: set[EventClient] = set()
         self._look_timer: asyncio.TimerHandle | None = None
 
@@ -84,7 +82,7 @@ class EventClients:
         loop = asyncio.get_running_loop()
         is_closing = self.feed.broadcast.is_closing
         for client in self.clients:
-            client.look(loop.time(), LEAVING_BLOCKED_S if is_closing else self.blocked_s)
+            client.look(loop.time(), LEAVING_BLOCKED_S if is_closing else BLOCKED_S)
         self._look_timer = loop.call_later(LOOK_EVERY_S, self._look) if self.clients else None
 
 
@@ -187,8 +185,9 @@ def cut_connection(scope: Any) -> None:
     """
     if sys.platform == "win32" or scope["http_version"].startswith("2") or not scope["client"]:
         return
+    host, port = scope["client"]
     for path in Path("/dev/fd").iterdir():
         with suppress(OSError), socket.socket(fileno=os.dup(int(path.name))) as connection:
-            if connection.getpeername()[:2] == tuple(scope["client"]):
+            if connection.getpeername()[:2] == (host, int(port)):  # granian tells the port as text
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 connection.shutdown(socket.SHUT_RDWR)

@@ -41,22 +41,23 @@ def listen(connections: list[socket.socket], wanted: int) -> "array[int]":
     left = wanted * len(connections)
     with selectors.EpollSelector() as selector:
         for connection in connections:
-            selector.register(connection, selectors.EVENT_READ)
+            selector.register(connection, selectors.EVENT_READ, connection)
         heard_s = 0.0
         while left > 0 and (not heard_s or time.monotonic() - heard_s < SILENCE_S):
             # First everything is read, then it is looked at: that must not count as time on the way.
             parts = []
             for key, _ in selector.select(1):
-                part = key.fileobj.recv(262_144)  # type: ignore[union-attr]
-                parts.append((key.fileobj, part, time.monotonic_ns()))
+                connection = key.data
+                part = connection.recv(262_144)
+                parts.append((connection, part, time.monotonic_ns()))
             known: dict[bytes, list[int]] = {}  # most clients are sent the same
             for connection, part, now_ns in parts:
-                said = rests[connection] + part  # type: ignore[index]
+                said = rests[connection] + part
                 if (sent_ns := known.get(said)) is None:
                     sent_ns = known[said] = [int(digits) for digits in SENT.findall(said)]
                 latencies_ns.extend([now_ns - one_ns for one_ns in sent_ns])
                 left -= len(sent_ns)
-                rests[connection] = said[said.rfind(b"\n\n") :]  # type: ignore[index]
+                rests[connection] = said[said.rfind(b"\n\n") :]
             if parts:
                 heard_s = time.monotonic()
     return latencies_ns

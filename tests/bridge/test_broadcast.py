@@ -51,7 +51,7 @@ async def ids_in_stream(redis: AegisRedis) -> list[str]:
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(10):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.01)
 
 
@@ -243,11 +243,11 @@ async def test_connection_lasts_as_long_as_somebody_subscribes(
 
     for _ in range(2):
         async with broadcast.subscribe(EVERYTHING), broadcast.subscribe(EVERYTHING):
-            while not await blocked():
+            while not await blocked():  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.01)
             assert await blocked() == 1
         async with asyncio.timeout(10):
-            while await blocked():
+            while await blocked():  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.01)
     await broadcast.aclose()
 

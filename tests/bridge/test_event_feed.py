@@ -82,7 +82,7 @@ async def test_page_waits_for_the_first_event_that_matches(feed: EventFeed, scri
     before = await report(scripts, "sms")
     async with asyncio.timeout(20):
         waiting = asyncio.ensure_future(feed.events(MAIL, after="0-0", wait_s=60))
-        while not feed.broadcast._groups:
+        while not feed.broadcast._groups:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.01)
         await report(scripts, "sms")
         mail = await report(scripts, "mail")

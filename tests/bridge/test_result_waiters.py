@@ -58,7 +58,7 @@ async def waiting(feed: EventFeed, *job_ids: str, wait_s: float = LONG_S) -> "li
     """Waiters that wait by now."""
     tasks = [asyncio.create_task(feed.wait_for_result(job_id, wait_s=wait_s)) for job_id in job_ids]
     async with asyncio.timeout(20):
-        while sum(map(len, feed.waiters._waiting.values())) < len(tasks):
+        while sum(map(len, feed.waiters._waiting.values())) < len(tasks):  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.01)
     return tasks
 
