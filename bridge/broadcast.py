@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from bridge.broker import is_away, same_place
 from bridge.event_stream import END, EventFilter, EventStream
 from bridge.events import Event
-from bridge.shared_event import NOTHING, Batch, Place, SharedEvent, id_of, place_of
+from bridge.shared_event import NOTHING, Batch, Place, SharedEvent, id_of, merged, place_of
 
 __all__ = ["Broadcast", "Subscription"]
 
@@ -30,11 +30,10 @@ BUFFER_MOST_BYTES: Final = 4 * 1024 * 1024
 """What may wait for one subscriber. The events themselves are shared, so many slow ones take hardly more."""
 PAGE_COUNT: Final = 200
 PAGES_AT_ONCE: Final = 4
-GATHER_S_EACH: Final = 50e-6
-"""What gathers in so much time for each subscriber is handed on together: about what handing on takes itself."""
-GATHER_MOST_S: Final = 0.25
 SLICE: Final = 64
 """Subscribers that are served in one turn of the event loop, so that requests get theirs between."""
+REST_MOST_S: Final = 0.25
+"""After handing on, so much time as it took is left for everything else, and what gathers goes together."""
 LINGER_S: Final = 2.0
 FIRST_RETRY_S: Final = 0.1
 MOST_RETRY_S: Final = 2.0
@@ -95,7 +94,7 @@ class Subscription:
         self.has_ended = broadcast.is_closing
         self.is_cut = False
         self._place = place
-        self._waiting: deque[Batch] = deque()
+        self._waiting: list[Batch] = []
         self._waiting_bytes = 0
         self._is_nudged = False
         self._waker: asyncio.Future[None] | None = None
@@ -110,8 +109,9 @@ class Subscription:
         """The next events; none of them after a `nudge`, or when the subscription has ended."""
         while True:
             if self._waiting:
-                batch = self._waiting.popleft()
-                self._waiting_bytes -= batch.size_bytes
+                batch = merged(self._waiting)
+                self._waiting.clear()
+                self._waiting_bytes = 0
                 return batch
             if self.has_ended or self._is_nudged:
                 self._is_nudged = False
@@ -207,9 +207,9 @@ class Broadcast:
         self._unused_since_s = 0.0
         self._subscriptions: set[Subscription] = set()
         self._groups: dict[tuple[str, str], dict[tuple[EventFilter, bool], Group]] = {}
-        self._gathering = 0
         self._changed: list[Group] = []
-        self._flushed_at_s = 0.0
+        self._is_handing_on = False
+        self._flushed_at_s = self._rest_until_s = 0.0
         self._flush_timer: asyncio.TimerHandle | None = None
         self._deliveries: deque[tuple[Subscription, Batch]] = deque()
         self._pages: dict[str, asyncio.Task[list[SharedEvent]]] = {}
@@ -273,7 +273,6 @@ class Broadcast:
             (wanted, subscription.is_urgent), Group(wanted, is_urgent=subscription.is_urgent)
         )
         group.subscriptions.add(subscription)
-        self._gathering += not subscription.is_urgent
 
     def leave(self, subscription: Subscription) -> None:
         """It gets nothing any more."""
@@ -283,7 +282,6 @@ class Broadcast:
         key, name = index_key(subscription.wanted), (subscription.wanted, subscription.is_urgent)
         group = self._groups[key][name]
         group.subscriptions.discard(subscription)
-        self._gathering -= not subscription.is_urgent
         if not group.subscriptions:
             del self._groups[key][name]
             if not self._groups[key]:
@@ -321,17 +319,18 @@ class Broadcast:
                     if not group.pending:
                         self._changed.append(group)
                     group.pending.append(shared)
-        if not self._changed:
+        self._changed = [group for group in self._changed if not self._flush_if_urgent(group)]
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        """Hands on what has gathered, unless that goes on, or the time to rest is not over."""
+        if not self._changed or self._is_handing_on or self._flush_timer:
             return
-        gathering = [group for group in self._changed if not self._flush_if_urgent(group)]
-        self._changed = gathering
-        if gathering and self._flush_timer is None:
-            loop = asyncio.get_running_loop()
-            due_at_s = self._flushed_at_s + min(self._gathering * GATHER_S_EACH, GATHER_MOST_S)
-            if due_at_s <= loop.time():
-                self._flush()
-            else:
-                self._flush_timer = loop.call_at(due_at_s, self._flush)
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._rest_until_s:
+            self._flush()
+        else:
+            self._flush_timer = loop.call_at(self._rest_until_s, self._flush)
 
     def _groups_of(self, event: Event) -> Iterator[Group]:
         if event.kind == "stream.gap":
@@ -351,21 +350,29 @@ class Broadcast:
 
     def _flush(self) -> None:
         self._flush_timer = None
+        self._is_handing_on = True
         self._flushed_at_s = asyncio.get_running_loop().time()
-        was_idle = not self._deliveries
         for group in self._changed:
             batch, group.pending = Batch(group.pending), []
             self._deliveries.extend((subscription, batch) for subscription in group.subscriptions)
         self._changed = []
-        if was_idle:
-            self._deliver()
+        self._deliver()
 
     def _deliver(self) -> None:
+        loop = asyncio.get_running_loop()
         for _ in range(min(SLICE, len(self._deliveries))):
             subscription, batch = self._deliveries.popleft()
             subscription.push(batch)
         if self._deliveries:
-            asyncio.get_running_loop().call_soon(self._deliver)
+            loop.call_soon(self._deliver)
+        else:
+            loop.call_soon(self._rest)  # those of the last slice are served first
+
+    def _rest(self) -> None:
+        self._is_handing_on = False
+        now_s = asyncio.get_running_loop().time()
+        self._rest_until_s = now_s + min(now_s - self._flushed_at_s, REST_MOST_S)
+        self._flush_soon()
 
     # --- reading ----------------------------------------------------------------------------------
 

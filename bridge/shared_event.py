@@ -7,7 +7,7 @@ import msgspec
 
 from bridge.events import Event, StreamGap
 
-__all__ = ["NOTHING", "Batch", "Place", "SharedEvent", "id_of", "place_of"]
+__all__ = ["NOTHING", "Batch", "Place", "SharedEvent", "id_of", "merged", "place_of"]
 
 Place = tuple[int, int]
 """A stream id as two numbers, so that places can be compared."""
@@ -32,7 +32,7 @@ def id_of(place: Place) -> str:
 class SharedEvent:
     """An event and its place in the stream; of a gap, the place just before the entry that follows it."""
 
-    __slots__ = ("event", "frame_bytes", "place", "size_bytes")
+    __slots__ = ("event", "frames_bytes", "place", "size_bytes")
 
     def __init__(self, event: Event) -> None:
         self.event = event
@@ -41,26 +41,27 @@ class SharedEvent:
             at_ms, sequence = place_of(msgspec.json.decode(event.data, type=StreamGap).to_id)
             self.place = (at_ms, sequence - 1)
         self.size_bytes = FIELDS_BYTES + len(memoryview(event.data))
-        self.frame_bytes: bytes | None = None
+        self.frames_bytes: bytes | None = None
 
     @property
-    def frame(self) -> bytes:
+    def frames(self) -> bytes:
         """The event as Server-Sent Events write it."""
-        if self.frame_bytes is None:
+        if self.frames_bytes is None:
             event = self.event
             kind = event.kind if event.kind.isprintable() else "".join(filter(str.isprintable, event.kind))
             head = f"id: {event.id}\nevent: {kind}\ndata: ".encode()
-            self.frame_bytes = b"%b%b\n\n" % (head, encoder.encode(event))
-        return self.frame_bytes
+            self.frames_bytes = b"%b%b\n\n" % (head, encoder.encode(event))
+        return self.frames_bytes
 
 
 class Batch:
     """Events in stream order; true if there are any."""
 
-    __slots__ = ("events", "frames_bytes", "size_bytes")
+    __slots__ = ("events", "frames_bytes", "parts", "size_bytes")
 
-    def __init__(self, events: Sequence[SharedEvent]) -> None:
+    def __init__(self, events: Sequence[SharedEvent], parts: "Sequence[Batch]" = ()) -> None:
         self.events = events
+        self.parts = parts
         self.size_bytes = sum(shared.size_bytes for shared in events)
         self.frames_bytes: bytes | None = None
 
@@ -71,7 +72,8 @@ class Batch:
     def frames(self) -> bytes:
         """All of them as Server-Sent Events write them."""
         if self.frames_bytes is None:
-            self.frames_bytes = b"".join([shared.frame for shared in self.events])
+            whole: Sequence[Batch | SharedEvent] = self.parts or self.events
+            self.frames_bytes = b"".join([part.frames for part in whole])
         return self.frames_bytes
 
     def after(self, place: Place) -> "Batch":
@@ -79,6 +81,13 @@ class Batch:
         if not self.events or self.events[0].place > place:
             return self
         return Batch([shared for shared in self.events if shared.place > place])
+
+
+def merged(batches: Sequence[Batch]) -> Batch:
+    """All events of several batches in a row."""
+    if len(batches) == 1:
+        return batches[0]
+    return Batch([shared for batch in batches for shared in batch.events], list(batches))
 
 
 NOTHING: Final = Batch(())

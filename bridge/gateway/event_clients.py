@@ -11,6 +11,7 @@ import random
 import socket
 import struct
 import sys
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -34,7 +35,8 @@ QUIET: Final = b": nothing new\n\n"
 QUIET_S: Final = 15
 BLOCKED_S: Final = 30
 """How long a client may leave what it is sent unread, once the buffers of both machines are full."""
-LEAVING_BLOCKED_S: Final = 1
+LEAVING_S: Final = 1
+"""The same for what it was sent last before the server stops."""
 LOOK_EVERY_S: Final = 1.0
 
 HEADERS: Final = [
@@ -50,15 +52,14 @@ class EventClients:
     Args:
         feed: where the events come from.
         most: how many clients there may be.
-        blocked_s: how long one may block.
     """
 
-    def __init__(self, feed: EventFeed, *, most: int, blocked_s: float = BLOCKED_S) -> None:
+    def __init__(self, feed: EventFeed, *, most: int) -> None:
         self.feed = feed
         self.most = most
-        self.blocked_s = blocked_s
         self.clients: set[EventClient] = set()
         self._look_timer: asyncio.TimerHandle | None = None
+        self._dismissed: set[Address] = set()
 
     async def serve(self, wanted: EventFilter, after: str, scope: Any, receive: Any, send: Any) -> None:
         """Sends events until the client goes, does not read, or the feed closes.
@@ -76,15 +77,24 @@ class EventClients:
         try:
             async with self.feed.broadcast.subscribe(wanted, after=after) as subscription:
                 await client.serve(subscription, receive)
+            if self.feed.broadcast.is_closing:
+                self._expect_to_leave(client)
         finally:
             self.clients.discard(client)
+
+    def _expect_to_leave(self, client: "EventClient") -> None:
+        """Its connection ends soon, even if it does not read: otherwise the server could not stop in time."""
+        if not self._dismissed:
+            asyncio.get_running_loop().call_later(LEAVING_S, cut_connections, self._dismissed)
+        if (address := address_of(client.scope)) is not None:
+            self._dismissed.add(address)
 
     def _look(self) -> None:
         """Says something to who has heard nothing for long, and cuts off who does not read."""
         loop = asyncio.get_running_loop()
         is_closing = self.feed.broadcast.is_closing
         for client in self.clients:
-            client.look(loop.time(), LEAVING_BLOCKED_S if is_closing else self.blocked_s)
+            client.look(loop.time(), LEAVING_S if is_closing else BLOCKED_S)
         self._look_timer = loop.call_later(LOOK_EVERY_S, self._look) if self.clients else None
 
 
@@ -139,7 +149,8 @@ class EventClient:
 
     def _cut_off(self) -> None:
         logger.warning("a client of the event stream did not read what it was sent: it is cut off")
-        cut_connection(self.scope)
+        if (address := address_of(self.scope)) is not None:
+            cut_connections({address})
 
     def look(self, now_s: float, blocked_s: float) -> None:
         """Called about once a second."""
@@ -177,18 +188,28 @@ class EventStreamResponse(Response[bytes]):
         return serve
 
 
-# --- ending a connection whose client does not read -----------------------------------------------
+# --- ending connections whose clients do not read -------------------------------------------------
+
+Address = tuple[str, int]
 
 
-def cut_connection(scope: Any) -> None:
-    """The connection of a request is reset. Ending the response alone leaves it open until the client has read.
+def address_of(scope: Any) -> Address | None:
+    """Where the request comes from, if its connection serves no other one at the same time.
 
-    Only of HTTP/1.1: with HTTP/2 other requests share the connection, and what is left unread of one is little.
+    With HTTP/2 others share the connection, and what is left unread of one is little.
     """
-    if sys.platform == "win32" or scope["http_version"].startswith("2") or not scope["client"]:
+    if scope["http_version"].startswith("2") or not scope["client"]:
+        return None
+    host, port = scope["client"]
+    return host, int(port)  # granian tells the port as text
+
+
+def cut_connections(clients: Collection[Address]) -> None:
+    """The connections of these clients are reset. An end of the response alone waits until the client has read."""
+    if sys.platform == "win32":
         return
     for path in Path("/dev/fd").iterdir():
         with suppress(OSError), socket.socket(fileno=os.dup(int(path.name))) as connection:
-            if connection.getpeername()[:2] == tuple(scope["client"]):
+            if connection.getpeername()[:2] in clients:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 connection.shutdown(socket.SHUT_RDWR)

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import sys
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -73,7 +74,8 @@ async def serve_app(app: Any, *, host: str, port: int, stop: asyncio.Event) -> N
         for end in app.state.get(BEFORE_STOP, ()):
             end()
         server.stop()  # type: ignore[no-untyped-call]
-    await serving
+    with suppress(TimeoutError):  # somebody does not read the answer that is left
+        await serving
 
 
 def resolve(host: str) -> str:
