@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
+from bridge.nesting import check_depth
+
 __all__ = ["job_body", "new_job_id"]
 
 encoder: Final = msgspec.json.Encoder()
@@ -26,7 +28,8 @@ def job_body(
     """arq's job dict as JSON, cut in two where the enqueue script puts the enqueue time.
 
     Raises:
-        TypeError, ValueError, OverflowError, RecursionError: an argument cannot be encoded.
+        TypeError, ValueError, OverflowError, RecursionError: an argument cannot be encoded, or is nested too deeply.
     """
     body = encoder.encode({"t": job_try, "f": task_name, "a": args, "k": kwargs, "et": 0})
+    check_depth(body)
     return body[: -len(b"0}")], b"}"

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from typing import Any, Final
 
 from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP2Settings
 from granian.server.embed import Server
 
 from bridge.errors import ConfigurationError
@@ -14,6 +15,9 @@ from bridge.errors import ConfigurationError
 __all__ = ["check_address", "is_loopback", "serve_app"]
 
 BACKLOG: Final = 1024
+MAX_HEADERS_BYTES: Final = 64 * 1024
+"""Of HTTP/2, where 16 MB is granian's default. It takes 100 headers and 400 KB of HTTP/1.1, waits 30 s for them, and an
+address may have 64 KB."""
 HTTP_TIMEOUT_S: Final = 3
 """How long requests in flight may take to finish once the gateway is told to stop."""
 
@@ -55,6 +59,7 @@ async def serve_app(app: Any, *, host: str, port: int, stop: asyncio.Event) -> N
         port=port,
         interface=Interfaces.ASGI,
         http=HTTPModes.auto,
+        http2_settings=HTTP2Settings(max_headers_size=MAX_HEADERS_BYTES),
         websockets=False,
         backlog=BACKLOG,
         log_enabled=False,
