@@ -113,7 +113,7 @@ class Signature:
             if name in self.positional_only:
                 raise self._invalid(f"argument {name!r} is taken by position only", f"$.kwargs.{name}")
             if name not in self.names and not self.takes_more_kwargs:
-                near = difflib.get_close_matches(name, self.names, n=1)
+                near = difflib.get_close_matches(name[:100], self.names, n=1)  # a long one would take it long
                 hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(self.names) or 'none'}"
                 raise self._invalid(f"there is no argument {name!r}; {hint}", f"$.kwargs.{name}")
         missing = [name for name in self.names if name in self.required and name not in given and name not in kwargs]

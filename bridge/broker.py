@@ -1,5 +1,6 @@
 """Where Redis is, and connections to it: one client type for everything."""
 
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any, Final
@@ -39,7 +40,12 @@ STORE_AWAY: Final = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, Out
 AWAY_REPLIES: Final = ("NOREPLICAS", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "LOADING", "READONLY", "OOM")
 """First words of error replies that mean the same; redis-py has no class for all of them."""
 
+ADDRESS: Final = re.compile(r"([a-z]+://)(?:[^/?#]*@)?([^@/?#]*(?:/[^@?#]*)?)(?:\?[^@#]*)?")
 SENTINEL_PORT: Final = 26379
+UNREADABLE: Final = (
+    "REDIS_URL cannot be read: the port must be a number, options must be those of redis-py, and in a password "
+    "/, ?, #, @ and % must be percent-encoded"
+)
 CONNECT_TIMEOUT_S: Final = 2
 SOCKET_TIMEOUT_S: Final = 3
 """Longest silence on a connection; blocking reads ask for less."""
@@ -74,8 +80,9 @@ def safe_address(settings: Settings) -> str:
         return f"the embedded Valkey of {settings.data_dir}"
     if is_in_memory(settings):
         return "the memory of this process"
-    parts = urlsplit(settings.redis_url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+    found = ADDRESS.fullmatch(settings.redis_url)
+    # A password with a character that should have been percent-encoded may be anywhere in what cannot be read.
+    return f"{found[1]}{found[2]}" if found else f"{settings.redis_url.partition('://')[0]}://…"
 
 
 def open_redis(settings: Settings) -> AegisRedis:
@@ -159,13 +166,16 @@ def read_url(url: str, database: int) -> RedisSettings:
         named: dict[str, Any] = {FROM_URL.get(name, name): value for name, value in options.items()}
         tls: dict[str, Any] = {"ssl": True, "ssl_check_hostname": True} if url.startswith("rediss://") else {}
         return RedisSettings(**({"database": database} | tls | named))
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"REDIS_URL cannot be read: {error}") from None
+    except (TypeError, ValueError):
+        raise ConfigurationError(UNREADABLE) from None
 
 
 def read_sentinel_url(url: str, database: int) -> RedisSettings:
     """``sentinel://[user:password@]host[:port],host[:port]/master[?db=0]``."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ConfigurationError(UNREADABLE) from None
     credentials, _, hosts = parts.netloc.rpartition("@")
     user, _, password = credentials.partition(":")
     master = parts.path.strip("/")
@@ -176,8 +186,8 @@ def read_sentinel_url(url: str, database: int) -> RedisSettings:
             (host, int(port or SENTINEL_PORT)) for host, _, port in (h.partition(":") for h in hosts.split(","))
         ]
         database = int(parse_qs(parts.query).get("db", [str(database)])[0])
-    except ValueError as error:
-        raise ConfigurationError(f"REDIS_URL cannot be read: {error}") from None
+    except ValueError:
+        raise ConfigurationError(UNREADABLE) from None
     return RedisSettings(
         host=sentinels,
         sentinel=True,

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import msgspec
 
+from bridge.nesting import check_depth
+
 __all__ = ["ASKED", "body_tail", "job_body", "new_job_id"]
 
 ASKED: Final = ("timeout_s", "max_tries", "trace")
@@ -46,9 +48,10 @@ def job_body(
         asked: those of `ASKED` that are asked for; others of this mapping are left out, and so is what is ``None``.
 
     Raises:
-        TypeError, ValueError, OverflowError, RecursionError: an argument cannot be encoded.
+        TypeError, ValueError, OverflowError, RecursionError: an argument cannot be encoded, or is nested too deeply.
     """
     body = encoder.encode({"t": job_try, "f": task_name, "a": args, "k": kwargs, "et": 0})
+    check_depth(body)
     return body[: -len(b"0}")], body_tail(asked) if asked else b"}"
 
 

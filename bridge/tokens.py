@@ -95,7 +95,7 @@ class Tokens:
         return found
 
     def create(
-        self, name: str, scopes: Sequence[str], *, rate: str | None = None, lifetime: timedelta | None = None
+        self, name: str, scopes: Sequence[str], *, rate: str | None = None, lifetime_s: float | None = None
     ) -> tuple[str, Token]:
         """A new token, and what the file has of it from now on: the token itself is nowhere else.
 
@@ -103,15 +103,19 @@ class Tokens:
             name: who will use it.
             scopes: what it allows.
             rate: requests it may send, as in ``100/s``.
-            lifetime: how long it is valid; for ever by default.
+            lifetime_s: how long it is valid; for ever by default.
 
         Raises:
-            InvalidRequest: the name, a scope or the rate is not one.
+            InvalidRequest: the name, a scope, the rate or the lifetime is not one.
             TokenExists: the name is taken.
             ConfigurationError: the file cannot be read or written.
         """
         check(name, scopes, rate)
         now = datetime.now(UTC)
+        try:
+            expires_at = None if lifetime_s is None else now + timedelta(seconds=lifetime_s)
+        except (OverflowError, ValueError):
+            raise InvalidRequest("so long a time cannot be told; leave it out", path="--expires") from None
         token_id = secrets.token_hex(4)
         text = f"{PREFIX}_{token_id}_{secrets.token_urlsafe(SECRET_BYTES)}"
         token = Token(
@@ -121,7 +125,7 @@ class Tokens:
             scopes=tuple(scope for scope in SCOPES if scope in scopes),
             created_at=now,
             rate=rate,
-            expires_at=now + lifetime if lifetime else None,
+            expires_at=expires_at,
         )
         with self._changing() as tokens:
             if any(other.name == name for other in tokens):

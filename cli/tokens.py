@@ -1,6 +1,6 @@
 """``aegis-tasks tokens create``, ``list`` and ``revoke``: who may call the gateway."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -38,9 +38,8 @@ def create_token(
 
     **Example:** `aegis-tasks tokens create shop --scope tasks:write --scope tasks:read --rate 100/s --expires 90d`
     """
-    seconds = read_duration_s(expires, "--expires")
-    lifetime = timedelta(seconds=seconds) if seconds is not None else None
-    text, token = file_of_tokens().create(name, scope, rate=rate, lifetime=lifetime)
+    lifetime_s = read_duration_s(expires, "--expires")
+    text, token = file_of_tokens().create(name, scope, rate=rate, lifetime_s=lifetime_s)
     if json:
         print_json({"token": text, **shown(token)})
         return

@@ -95,9 +95,11 @@ class Authentication:
         for route in app.routes:
             if not isinstance(route, HTTPRoute):
                 refuse(route.path, "is no plain HTTP route")
+            own = [handler for handler in route.route_handlers if not is_of_the_framework(handler)]
+            first = min(own, key=lambda handler: sorted(handler.http_methods))
             for handler in route.route_handlers:
-                if is_of_the_framework(handler):  # it tells the methods, and needs what the route needs
-                    handler.opt = {**handler.opt, SCOPE_OPTION: route.route_handlers[0].opt.get(SCOPE_OPTION, "admin")}
+                if handler not in own:  # it tells the methods, and needs what the route needs
+                    handler.opt = {**handler.opt, SCOPE_OPTION: first.opt.get(SCOPE_OPTION, "admin")}
                 if SCOPE_OPTION not in handler.opt:
                     refuse(route.path, "does not say which scope it needs")
                 if handler.cache:
@@ -141,7 +143,7 @@ def refuse(path: str, why: str) -> NoReturn:
 
 
 def knows_hosts(names: set[str]) -> Callable[[bytes], bool]:
-    """Whether a ``Host`` header has one of these names, or one that no page of another site can have.
+    """Whether a ``Host`` header has one of these names, or one that no page of another site can have, or none.
 
     Such a page's own name can be made to lead here (DNS rebinding); an address or ``localhost`` cannot be its name.
     """
@@ -154,7 +156,7 @@ def knows_hosts(names: set[str]) -> Callable[[bytes], bool]:
         else:
             name = text if text.count(":") > 1 else text.partition(":")[0]
         name = name.rstrip(".")
-        return name in known or name.endswith(f".{LOCALHOST}") or is_address(name)
+        return name == "" or name in known or name.endswith(f".{LOCALHOST}") or is_address(name)
 
     return knows
 

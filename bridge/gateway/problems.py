@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 from litestar import Request, Response
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, InternalServerException
 from litestar.openapi.datastructures import ResponseSpec
 
 from bridge.broker import is_away
@@ -152,6 +152,9 @@ def from_store(_: Request[Any, Any, Any], error: Exception) -> Response[Problem]
 
 
 def from_litestar(_: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
+    if isinstance(error, InternalServerException) and error.detail == "client disconnected prematurely":
+        # So Litestar calls chunks that are none, too.
+        return problem(HTTPStatus.BAD_REQUEST, "invalid_request", "the body breaks off", path="$")
     status = HTTPStatus(error.status_code)
     response = problem(status, status.name.lower(), error.detail or status.phrase)
     response.headers.update(error.headers or {})

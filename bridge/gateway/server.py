@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from typing import Any, Final
 
 from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP2Settings
 from granian.server.embed import Server
 
 from bridge.errors import ConfigurationError
@@ -19,6 +20,9 @@ MAX_CONNECTIONS: Final = 10_000
 """At once; granian's own limit is the backlog. Clients of the event stream stay connected."""
 BEFORE_STOP: Final = "before_stop"
 """Key in an application's ``state``: functions that end what would not end by itself, such as event streams."""
+MAX_HEADERS_BYTES: Final = 64 * 1024
+"""Of HTTP/2, where 16 MB is granian's default. It takes 100 headers and 400 KB of HTTP/1.1, waits 30 s for them, and an
+address may have 64 KB."""
 HTTP_TIMEOUT_S: Final = 3
 """How long requests in flight may take to finish once the gateway is told to stop."""
 
@@ -60,6 +64,7 @@ async def serve_app(app: Any, *, host: str, port: int, stop: asyncio.Event) -> N
         port=port,
         interface=Interfaces.ASGI,
         http=HTTPModes.auto,
+        http2_settings=HTTP2Settings(max_headers_size=MAX_HEADERS_BYTES),
         websockets=False,
         backlog=BACKLOG,
         backpressure=MAX_CONNECTIONS,

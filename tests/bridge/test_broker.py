@@ -49,12 +49,27 @@ def test_url_that_cannot_be_read_is_refused(url: str) -> None:
         arq_redis_settings(of(url))
 
 
+@pytest.mark.parametrize("password", ["4nd/mor3", "4nd#mor3", "4nd?mor3", "4nd?p=mor3", "[4ndmor3", "4nd%mor3:"])
+def test_error_of_a_url_does_not_repeat_its_password(password: str) -> None:
+    for url in (f"redis://:{password}@example", f"sentinel://:{password}@one:port/m", f"sentinel://:{password}@one"):
+        try:
+            arq_redis_settings(of(url))
+        except ConfigurationError as error:
+            assert "4nd" not in str(error)  # noqa: PT017 - some of them can be read
+            assert "mor3" not in str(error)  # noqa: PT017
+
+
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
         ("redis://user:secret@example:6380/2", "redis://example:6380/2"),
         ("rediss://:secret@example?password=secret", "rediss://example"),
         ("sentinel://u:secret@one,two/master", "sentinel://one,two/master"),
+        ("redis://:se@cret@example:6380/2", "redis://example:6380/2"),
+        ("redis://:se/cret@example:6380/2", "redis://…"),
+        ("redis://:se#cret@example:6380/2", "redis://…"),
+        ("redis://:se?cret@example:6380/2", "redis://…"),
+        ("unix://user:secret@/run/valkey.sock?db=1", "unix:///run/valkey.sock"),
         ("", "the embedded Valkey of .aegis"),
         ("memory://", "the memory of this process"),
     ],

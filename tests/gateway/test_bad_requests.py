@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from bridge.aegis_redis import AegisRedis
+from bridge.nesting import DEEPEST
 from tests.gateway.problem import ENQUEUE, JSON, problem_in, stored
 
 IO = "io_simulation_task"
@@ -219,19 +220,20 @@ async def test_body_that_is_no_request(gateway: httpx.AsyncClient, body: bytes) 
     assert problem["path"].startswith("$")
 
 
-@pytest.mark.parametrize("depth", [600, 900, 1000, 1100])
-async def test_depth_is_bounded_wherever_the_limit_is(
-    gateway: httpx.AsyncClient, redis: AegisRedis, depth: int
-) -> None:
+@pytest.mark.parametrize("depth", [DEEPEST - 1, DEEPEST, 600, 900, 1000, 1100])
+async def test_depth_is_bounded(gateway: httpx.AsyncClient, redis: AegisRedis, depth: int) -> None:
     """Either stored and readable, or refused: never an error of the gateway, never a job that nobody can read."""
-    body = b'{"task_name": "keep_anything", "task_id": "deep", "args": ' + b"[" * depth + b"]" * depth + b"}"
+    args = b"[" * depth + b'"[[[{{{\\"[["' + b"]" * depth  # brackets in text do not count
+    body = b'{"task_name": "keep_anything", "task_id": "deep", "args": ' + args + b"}"
     answer = await gateway.post(ENQUEUE, content=body, headers=JSON)
-    if answer.status_code == 202:
+    if depth < DEEPEST:  # the arguments are part of the job, an object
+        assert answer.status_code == 202
         assert (await gateway.get("/api/v1/tasks/status/deep")).status_code == 200
         await redis.delete("arq:job:deep", "arq:queue:mail", "aegis:wake:mail")
         await redis.xdel("aegis:events", answer.json()["event_id"])
     else:
-        problem_in(answer, 400, "invalid_request")
+        problem_in(answer, 400, answer.json()["code"])
+        assert "nested" in answer.json()["detail"]
 
 
 # --- size and type of the body --------------------------------------------------------------------
