@@ -78,7 +78,8 @@ def test_table_names_every_value_of_a_closed_set(table: Table) -> None:
 
 def test_every_body_of_the_gateway_has_a_table() -> None:
     """A new Struct of the routes, or of what they return, needs a table here."""
-    modules = [import_module(f"bridge.gateway.{name}") for name in ("task_routes", "health_routes", "problems")]
+    names = ["task_routes", "job_routes", "queue_routes", "dead_routes", "worker_routes", "health_routes", "problems"]
+    modules = [import_module(f"bridge.gateway.{name}") for name in names]
     bodies = {
         f"{value.__module__}.{value.__name__}"
         for module in modules
