@@ -48,7 +48,7 @@ def listed(pages: Any) -> Any:
     return read
 
 
-async def enqueue(scripts: Scripts, *job_ids: str, task: str = "send", **changes: int) -> None:
+async def enqueue(scripts: Scripts, *job_ids: str, task: str = "send", **changes: Any) -> None:
     body = job_body(task, [1], {})
     await scripts.enqueue(
         [NewJob(job_id=j, task=task, queue="load_test", queue_key=QUEUE, body=body, **changes) for j in job_ids]

@@ -26,6 +26,11 @@ async def admitted(limit: RateLimit, caller: str, requests: int, rate: str = "5/
     return sum(answer is None for answer in answers)
 
 
+async def take_without_end(limit: RateLimit, caller: str, rate: str) -> None:
+    while True:
+        await limit.take(caller, read_rate(rate))
+
+
 async def test_whole_limit_may_come_at_once_and_no_more(scripts: Scripts) -> None:
     limit = RateLimit(scripts)
     assert await admitted(limit, "shop", 7) == 5
@@ -55,8 +60,7 @@ async def test_requests_come_back_one_by_one(scripts: Scripts) -> None:
     limit = RateLimit(scripts)
     assert await admitted(limit, "shop", 60, "50/s") >= 50
     with pytest.raises(RateLimited) as refused:
-        while True:
-            await limit.take("shop", read_rate("50/s"))
+        await take_without_end(limit, "shop", "50/s")
     assert 0 < refused.value.retry_after_s <= 0.02
     await asyncio.sleep(refused.value.retry_after_s)
     await limit.take("shop", read_rate("50/s"))
