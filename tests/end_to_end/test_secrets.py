@@ -1,6 +1,5 @@
 """Passwords, tokens and arguments are in no log and in nothing that a command prints, whatever goes wrong."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -25,10 +24,10 @@ COMMANDS = [
 
 
 @pytest.fixture
-def valkey_with_password(valkey: ValkeyChild) -> Iterator[ValkeyChild]:
+def valkey_with_password(valkey: ValkeyChild) -> ValkeyChild:
     with Redis(port=valkey.port) as client:
         client.config_set("requirepass", PASSWORD)
-    yield valkey
+    return valkey
 
 
 def url_of(valkey: ValkeyChild, password: str) -> str:
