@@ -10,7 +10,7 @@ TEST_PROCESSES ?= logical
 CHECKS := format-check lint types imports test wheel-check
 
 .DEFAULT_GOAL := help
-.PHONY: help serve dev worker-test logs-worker health-detailed install install-dev docs test check chaos bench \
+.PHONY: help serve dev worker-test logs-worker health-detailed install install-dev docs test check fuzz chaos bench \
 	$(CHECKS) format constraints clean .runtime .dev
 
 help: ## list the targets
@@ -60,6 +60,9 @@ docs: .dev ## write those pages of docs anew that are made from the code
 
 test: .dev ## run the tests
 	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --maxprocesses 4 $(ARGS)
+
+fuzz: .dev ## send thousands of requests, fitting and not, to gateways that run (ARGS="--cases 50000")
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 chaos: .dev ## kill workers and trouble Redis under load, then balance the books
 	@$(BIN)/python -m tests.faults.chaos $(ARGS)

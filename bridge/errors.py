@@ -240,7 +240,7 @@ class Forbidden(RequestError):
 
 
 class WrongHost(RequestError):
-    """A gateway that asks for no token answers only to names that it knows; see decision 0012.
+    """A gateway that asks for no token answers only to names that it knows; see decision 0022.
 
     Attributes:
         host: the name in the request.
@@ -266,13 +266,13 @@ class RateLimited(RequestError):
 
     Attributes:
         rate: the limit, as in ``100/s``.
-        retry_after_s: when the next one is admitted.
+        retry_after_seconds: when the next one is admitted.
     """
 
-    def __init__(self, rate: str, *, retry_after_s: float) -> None:
-        super().__init__(f"more than {rate} requests; try again in {retry_after_s:.3g} s")
+    def __init__(self, rate: str, *, retry_after_seconds: float) -> None:
+        super().__init__(f"more than {rate} requests; try again in {retry_after_seconds:.3g} s")
         self.rate = rate
-        self.retry_after_s = retry_after_s
+        self.retry_after_seconds = retry_after_seconds
 
 
 class TokenExists(RequestError):

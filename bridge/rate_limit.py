@@ -37,7 +37,7 @@ class RateLimit:
         """
         wait_us = await self.coalescer.submit(Request(caller, rate))
         if wait_us:
-            raise RateLimited(rate.text, retry_after_s=wait_us / 1_000_000)
+            raise RateLimited(rate.text, retry_after_seconds=wait_us / 1_000_000)
 
     async def _take_all(self, requests: Sequence[Request]) -> list[int]:
         """For each 0, or how long it has to wait, µs."""

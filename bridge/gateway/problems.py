@@ -59,8 +59,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         limit_bytes: the largest body that is accepted.
         needed_scope: what the token lacks.
         rate: how many requests are allowed, ``100/s``.
-        retry_after_s: when the next request is admitted.
         allowed: the methods that this address knows.
+        retry_after_seconds: when the next request is admitted.
     """
 
     type: str
@@ -77,8 +77,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     limit_bytes: int | None = None
     needed_scope: str | None = None
     rate: str | None = None
-    retry_after_s: float | None = None
     allowed: list[str] | None = None
+    retry_after_seconds: float | None = None
 
 
 STATUSES: Final[Mapping[type[Exception], tuple[HTTPStatus, str]]] = {
@@ -142,7 +142,7 @@ def headers_of(error: AegisError) -> dict[str, str]:
         case Forbidden():
             return {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{error.needed_scope}"'}
         case RateLimited():
-            return {"Retry-After": str(math.ceil(error.retry_after_s))}
+            return {"Retry-After": str(math.ceil(error.retry_after_seconds))}
         case RequestTooSlow():
             return {"Connection": "close"}
         case _:

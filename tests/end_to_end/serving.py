@@ -18,10 +18,10 @@ START_TIMEOUT_S: Final = 40
 """Four Python processes and a Valkey, beside other tests on two cores."""
 
 
-def start_gateway(cli: Commands) -> tuple[Command, int]:
+def start_gateway(cli: Commands, **environ: str) -> tuple[Command, int]:
     """A gateway process that is ready, and its port."""
     port = find_free_port()
-    process = cli.start("gateway", "--port", str(port))
+    process = cli.start("gateway", "--port", str(port), **environ)
 
     def is_ready() -> bool:
         process.assert_is_running()
