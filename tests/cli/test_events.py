@@ -140,7 +140,7 @@ def test_follow_tells_what_happens_from_now_on(cli: Commands, sync_redis: Redis)
         "job.succeeded",
     ]
     assert [event["kind"] for event in events if event.get("job_id") == "before"] == ["job.started", "job.succeeded"]
-    assert [event["kind"] for event in events if "job_id" not in event] == ["worker.started", "worker.stopped"]
+    assert [event["kind"] for event in events if not event["job_id"]] == ["worker.started", "worker.stopped"]
     assert [event["id"] for event in events] == sorted(event["id"] for event in events)
     wait_until(lambda: len(chosen.lines) == 2, what="the chosen events")
     assert all(" job.succeeded " in line for line in chosen.lines)

@@ -59,6 +59,8 @@ async def test_document_lists_the_routes(document: dict[str, Any]) -> None:
         ("POST", "/api/v1/tasks/enqueue"),
         ("GET", "/api/v1/tasks/status/{task_id}"),
         ("GET", "/api/v1/tasks/result/{task_id}"),
+        ("GET", "/api/v1/events"),
+        ("GET", "/api/v1/events/stream"),
         *(("GET", f"{prefix}/health{rest}") for prefix in ("", "/api/v1") for rest in ("", "/ready", "/detailed")),
     }
 
@@ -112,6 +114,14 @@ async def test_example_of_the_document_is_accepted(gateway: httpx.AsyncClient, d
     assert (await gateway.post(ENQUEUE, json=example)).status_code == 202
 
 
+async def test_parameters_of_events_are_documented(document: dict[str, Any]) -> None:
+    for path, own in (("/api/v1/events", {"limit", "wait", "latest"}), ("/api/v1/events/stream", {"Last-Event-ID"})):
+        named = {parameter["name"] for parameter in operations(document)["GET", path]["parameters"]}
+        assert named == own | {"after", "kind", "queue", "task", "task_id"}
+    content = operations(document)["GET", "/api/v1/events/stream"]["responses"]["200"]["content"]
+    assert content.keys() == {"text/event-stream"}
+
+
 async def test_errors_are_documented_as_problems(document: dict[str, Any]) -> None:
     for (method, path), operation in operations(document).items():
         if "/tasks" not in path:
@@ -129,6 +139,8 @@ async def test_errors_are_documented_as_problems(document: dict[str, Any]) -> No
         (("POST", "/api/v1/tasks/enqueue"), {"202", "400", "409", "413", "415", "503"}),
         (("GET", "/api/v1/tasks/status/{task_id}"), {"200", "404", "502", "503"}),
         (("GET", "/api/v1/tasks/result/{task_id}"), {"200", "202", "404", "502", "503"}),
+        (("GET", "/api/v1/events"), {"200", "400", "503"}),
+        (("GET", "/api/v1/events/stream"), {"200", "400", "503"}),
     ],
 )
 async def test_every_status_is_documented(document: dict[str, Any], route: tuple[str, str], statuses: set[str]) -> None:
