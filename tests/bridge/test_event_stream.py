@@ -104,7 +104,9 @@ def test_cursor_is_read_from_an_id_or_a_time(text: str, cursor: str) -> None:
     assert parse_cursor(text) == cursor
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "1-2-3", "-1", "99999999999999999999", "1 OR 1", "12:00", "\u0661-\u0662"])
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "1-2-3", "-1", "99999999999999999999", "1 OR 1", "12:00", "\u0661-\u0662"]
+)
 def test_cursor_that_is_neither_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest, match="no place in the event stream"):
         parse_cursor(text)
