@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from bridge.catalog import TaskDescription
-from bridge.dead_letters import DeadFilter, DeadLetter, Step
+from bridge.dead_letters import DeadFilter, DeadLetter, Handled, Step
 from bridge.enqueue import Enqueued, TaskRequest
 from bridge.event_stream import BEGINNING, END, EventFilter
 from bridge.events import Event
@@ -26,6 +26,7 @@ __all__ = [
     "BatchAnswer",
     "BatchVerdict",
     "DeadPage",
+    "DeadStep",
     "EventPage",
     "JobPage",
     "JobSummary",
@@ -144,6 +145,23 @@ class DeadPage(msgspec.Struct, frozen=True, kw_only=True):
     """Some dead letters, newest first; ``next_cursor`` as in `JobPage`."""
 
     letters: list[DeadLetter]
+    next_cursor: str | None
+
+
+class DeadStep(msgspec.Struct, frozen=True, kw_only=True):
+    """What one request to retry or purge dead letters did.
+
+    Attributes:
+        handled: what became of each letter that was meant, oldest first.
+        done: letters looked at so far, by this request and those before it; of ``total``.
+        complete: whether that were all of them.
+        next_cursor: send it with the same filter to go on; ``None`` when complete.
+    """
+
+    handled: list[Handled]
+    done: int
+    total: int
+    complete: bool
     next_cursor: str | None
 
 

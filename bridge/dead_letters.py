@@ -1,7 +1,9 @@
 """Dead letters: the jobs that have failed for good, kept to be looked at, run again, or forgotten."""
 
+import itertools
 import math
-from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
@@ -17,12 +19,14 @@ from bridge.codec import Failure, JobPayload, job_serializer
 from bridge.errors import RetryRefused
 from bridge.events import ErrorSummary
 from bridge.inspector import Inspector, instant, summary
+from bridge.page_cursor import read_cursor, write_cursor
 from bridge.scripts import DeadJob, Scripts
 
 __all__ = ["DeadFilter", "DeadLetter", "DeadLetters", "Handled", "Step", "Verdict"]
 
 BATCH: Final = 100
 """Letters read, and moved by one call: a script blocks the server."""
+BATCHES_A_STEP: Final = 10
 UNKNOWN_TASK: Final = "<unknown>"
 """What a worker writes as the task of a job that it could not read."""
 OF_A_RESULT: Final = ("st", "ft", "q", "id")
@@ -101,6 +105,25 @@ class Step(NamedTuple):
     handled: list[Handled]
 
 
+class Place(NamedTuple):
+    """Where a letter is among those of all queues."""
+
+    failed_at_ms: int
+    queue: str
+    job_id: str
+
+
+class Course(msgspec.Struct, frozen=True, array_like=True):
+    """How far a retry or a purge is: what it looks at, how many that are, of how many, and the last one."""
+
+    oldest_ms: float
+    newest_ms: float
+    total: int
+    done: int
+    after: Place | None
+    is_complete: bool
+
+
 class Entry(NamedTuple):
     """A letter where it is stored; ``failed_at_ms`` is 0 for a result that stands in for one."""
 
@@ -108,6 +131,11 @@ class Entry(NamedTuple):
     job_id: str
     failed_at_ms: int
     raw: bytes = b""
+
+    @property
+    def place(self) -> Place:
+        """Where it is among all."""
+        return Place(self.failed_at_ms, self.queue.name, self.job_id)
 
 
 class StoredFailure(Failure, frozen=True, kw_only=True):
@@ -150,10 +178,39 @@ class DeadLetters:
         Raises:
             InvalidQueueType: there is no such queue.
         """
-        for batch in batches(await self._entries(wanted)):
+        cursor: str | None = ""
+        while cursor is not None:
+            letters, cursor = await self.page(wanted, cursor=cursor, limit=BATCH, with_traceback=with_traceback)
+            for letter in letters:
+                yield letter
+
+    async def page(
+        self, wanted: DeadFilter, *, cursor: str = "", limit: int, with_traceback: bool = False
+    ) -> tuple[list[DeadLetter], str | None]:
+        """Some of the letters that are meant, newest first, and the cursor of those that follow, ``None`` without any.
+
+        A letter that stays is in one page only. A page may be short, even empty, before the last one.
+
+        Raises:
+            InvalidQueueType: there is no such queue.
+            InvalidRequest: the cursor is none of ours.
+        """
+        after = read_cursor(cursor, Place) if cursor else None
+        oldest_ms, newest_ms = await self._ages(wanted)
+        letters: list[DeadLetter] = []
+        for _ in range(BATCHES_A_STEP):
+            entries = await self._entries(wanted, oldest_ms, newest_ms, after=after, count=BATCH + 1)
+            batch, are_more = entries[:BATCH], len(entries) > BATCH
             for entry in await self._read(batch):
                 if wanted.takes(letter := describe(entry, with_traceback=with_traceback)):
-                    yield letter
+                    letters.append(letter)
+                    if len(letters) == limit:
+                        is_last = entry.place == batch[-1].place and not are_more
+                        return letters, None if is_last else write_cursor(entry.place)
+            if not are_more:
+                return letters, None
+            after = batch[-1].place
+        return letters, write_cursor(after)
 
     async def retry(self, wanted: DeadFilter) -> AsyncGenerator[Step, None]:
         """Puts every job that is meant back into its queue: same id, same arguments, first attempt.
@@ -164,8 +221,8 @@ class DeadLetters:
         Raises:
             InvalidQueueType: there is no such queue.
         """
-        async for done, total, entries in self._steps(wanted):
-            yield Step(done, total, await self._requeue(entries))
+        async for course, entries in self._steps(wanted):
+            yield Step(course.done, course.total, await self._requeue(entries))
 
     async def purge(self, wanted: DeadFilter) -> AsyncGenerator[Step, None]:
         """Removes every letter that is meant; results stay, and so does a letter that comes meanwhile.
@@ -173,14 +230,21 @@ class DeadLetters:
         Raises:
             InvalidQueueType: there is no such queue.
         """
-        async for done, total, entries in self._steps(wanted):
-            handled: list[Handled] = []
-            for queue, group in by_queue(entries):
-                purged = await self.scripts.purge(queue.name, [(entry.job_id, entry.failed_at_ms) for entry in group])
-                handled += [
-                    tell(e, "purged" if was_there else "gone") for e, was_there in zip(group, purged, strict=True)
-                ]
-            yield Step(done, total, handled)
+        async for course, entries in self._steps(wanted):
+            yield Step(course.done, course.total, await self._purge(entries))
+
+    async def retry_some(self, wanted: DeadFilter, *, cursor: str = "") -> tuple[Step, str | None]:
+        """Like `retry`, but looks at most at 1000 letters; and the cursor of the rest, ``None`` without any.
+
+        Raises:
+            InvalidQueueType: there is no such queue.
+            InvalidRequest: the cursor is none of ours.
+        """
+        return await self._some(wanted, cursor, self._requeue)
+
+    async def purge_some(self, wanted: DeadFilter, *, cursor: str = "") -> tuple[Step, str | None]:
+        """Like `purge`, as `retry_some` is like `retry`."""
+        return await self._some(wanted, cursor, self._purge)
 
     async def retry_one(self, job_id: str) -> str:
         """Puts a failed job back into its queue, from its dead letter or else from its result; the queue's name.
@@ -198,29 +262,75 @@ class DeadLetters:
         status = await self.inspector.status(job_id)
         raise RetryRefused(f"job {job_id!r} {NOT_DEAD[status.status]}", task_id=job_id)
 
-    async def _entries(self, wanted: DeadFilter) -> list[Entry]:
-        """The entries of the wanted queues, ages and ids, newest first."""
-        queues = list(self.catalog.queues.values()) if wanted.queue is None else [self.catalog.queue(wanted.queue)]
-        ids: Any = [job_id.encode() for job_id in dict.fromkeys(wanted.ids or ())]
-        if wanted.ids is not None and not ids:
-            return []
-        async with self.redis.pipeline(transaction=False) as pipe:
-            pipe.time()
-            for queue in queues:
-                if ids:
-                    pipe.zmscore(keys.dead(queue.name), ids)
-                else:
-                    pipe.zrange(keys.dead(queue.name), 0, -1, withscores=True)
-            (seconds, microseconds), *sets = await pipe.execute()
+    async def _ages(self, wanted: DeadFilter) -> tuple[float, float]:
+        """When the letters that are meant failed: not before the one instant, ms, and not after the other."""
+        seconds, microseconds = await self.redis.time()
         now_ms = seconds * 1000 + microseconds // 1000
-        oldest_ms = 0 if wanted.newer_than_s is None else now_ms - wanted.newer_than_s * 1000
-        newest_ms = math.inf if wanted.older_than_s is None else now_ms - wanted.older_than_s * 1000
-        found = []
-        for queue, scored in zip(queues, sets, strict=True):
-            for job_id, at_ms in zip(ids, scored, strict=True) if ids else scored:
-                if at_ms is not None and oldest_ms <= at_ms <= newest_ms:
-                    found.append(Entry(queue, job_id.decode(errors="replace"), int(at_ms)))
-        return sorted(found, key=attrgetter("failed_at_ms"), reverse=True)
+        return (
+            0 if wanted.newer_than_s is None else now_ms - wanted.newer_than_s * 1000,
+            now_ms - (wanted.older_than_s or 0) * 1000,
+        )
+
+    async def _entries(
+        self,
+        wanted: DeadFilter,
+        oldest_ms: float,
+        newest_ms: float,
+        *,
+        after: Place | None = None,
+        count: int,
+        newest_first: bool = True,
+    ) -> list[Entry]:
+        """The first ``count`` entries of the wanted queues, ages and ids that come after that place."""
+        queues = list(self.catalog.queues.values()) if wanted.queue is None else [self.catalog.queue(wanted.queue)]
+
+        def comes(entry: Entry) -> bool:
+            if after is None:
+                return True
+            return entry.place < after if newest_first else entry.place > after
+
+        bounds = (oldest_ms, newest_ms)
+        if after is not None:
+            bounds = (oldest_ms, after.failed_at_ms) if newest_first else (after.failed_at_ms, newest_ms)
+        found: list[Entry] = []
+        for queue in queues:
+            if wanted.ids is None:
+                found += await self._range(queue, bounds, comes, count, newest_first=newest_first)
+            elif wanted.ids:
+                ids = list(dict.fromkeys(wanted.ids))
+                scores = await self.redis.zmscore(keys.dead(queue.name), ids)
+                entries = [Entry(queue, i, int(s)) for i, s in zip(ids, scores, strict=True) if s is not None]
+                found += [e for e in entries if bounds[0] <= e.failed_at_ms <= bounds[1] and comes(e)]
+        return sorted(found, key=attrgetter("place"), reverse=newest_first)[:count]
+
+    async def _range(
+        self,
+        queue: Queue,
+        bounds: tuple[float, float],
+        comes: Callable[[Entry], bool],
+        count: int,
+        *,
+        newest_first: bool,
+    ) -> list[Entry]:
+        """The first entries of a queue, of this age; of those that failed in the same ms some may have been before."""
+        found: list[Entry] = []
+        first, last = bounds[::-1] if newest_first else bounds
+        for offset in itertools.count(0, count):
+            scored = await self.redis.zrange(
+                keys.dead(queue.name),
+                first,  # type: ignore[arg-type]  # a score, since it is by score
+                last,  # type: ignore[arg-type]
+                desc=newest_first,
+                withscores=True,
+                byscore=True,
+                offset=offset,
+                num=count,
+            )
+            entries = [Entry(queue, job_id.decode(errors="replace"), int(at_ms)) for job_id, at_ms in scored]
+            found += filter(comes, entries)
+            if len(found) >= count or len(scored) < count:
+                break
+        return found
 
     async def _read(self, entries: Sequence[Entry]) -> list[Entry]:
         """The letters themselves, of those that have not expired."""
@@ -229,13 +339,55 @@ class DeadLetters:
         raws = await self.redis.mget([keys.dead_letter(entry.queue.name, entry.job_id) for entry in entries])
         return [entry._replace(raw=raw) for entry, raw in zip(entries, raws, strict=True) if raw is not None]
 
-    async def _steps(self, wanted: DeadFilter) -> AsyncGenerator[tuple[int, int, list[Entry]], None]:
-        """How many entries have been looked at, of how many, and the letters of the latest ones; oldest first."""
-        entries = (await self._entries(wanted))[::-1]
-        done = 0
-        for batch in batches(entries):
-            done += len(batch)
-            yield done, len(entries), [entry for entry in await self._read(batch) if wanted.takes(describe(entry))]
+    async def _begin(self, wanted: DeadFilter) -> Course:
+        oldest_ms, newest_ms = await self._ages(wanted)
+        if wanted.ids is not None:
+            total = len(await self._entries(wanted, oldest_ms, newest_ms, count=sys.maxsize))
+        else:
+            names = list(self.catalog.queues) if wanted.queue is None else [self.catalog.queue(wanted.queue).name]
+            total = sum([await self.redis.zcount(keys.dead(name), oldest_ms, newest_ms) for name in names])
+        return Course(oldest_ms=oldest_ms, newest_ms=newest_ms, total=total, done=0, after=None, is_complete=False)
+
+    async def _next(self, wanted: DeadFilter, course: Course) -> tuple[Course, list[Entry]]:
+        """How far it is after the next entries, and the letters of those that are meant; oldest first."""
+        entries = await self._entries(
+            wanted, course.oldest_ms, course.newest_ms, after=course.after, count=BATCH + 1, newest_first=False
+        )
+        batch = entries[:BATCH]
+        course = msgspec.structs.replace(
+            course,
+            done=course.done + len(batch),
+            after=batch[-1].place if batch else course.after,
+            is_complete=len(entries) == len(batch),
+        )
+        return course, [entry for entry in await self._read(batch) if wanted.takes(describe(entry))]
+
+    async def _steps(self, wanted: DeadFilter) -> AsyncGenerator[tuple[Course, list[Entry]], None]:
+        course = await self._begin(wanted)
+        while not course.is_complete:
+            course, entries = await self._next(wanted, course)
+            if course.done:
+                yield course, entries
+
+    async def _some(
+        self, wanted: DeadFilter, cursor: str, handle: Callable[[Sequence[Entry]], Awaitable[list[Handled]]]
+    ) -> tuple[Step, str | None]:
+        course = read_cursor(cursor, Course) if cursor else await self._begin(wanted)
+        handled: list[Handled] = []
+        for _ in range(BATCHES_A_STEP):
+            course, entries = await self._next(wanted, course)
+            handled += await handle(entries)
+            if course.is_complete:
+                break
+        step = Step(course.done, course.total, handled)
+        return step, None if course.is_complete else write_cursor(course)
+
+    async def _purge(self, entries: Iterable[Entry]) -> list[Handled]:
+        handled: list[Handled] = []
+        for queue, group in by_queue(entries):
+            purged = await self.scripts.purge(queue.name, [(entry.job_id, entry.failed_at_ms) for entry in group])
+            handled += [tell(e, "purged" if was_there else "gone") for e, was_there in zip(group, purged, strict=True)]
+        return handled
 
     async def _requeue(self, entries: Iterable[Entry]) -> list[Handled]:
         handled: list[Handled] = []
@@ -248,7 +400,7 @@ class DeadLetters:
         return handled
 
     async def _newest_letter(self, job_id: str) -> list[Entry]:
-        return await self._read((await self._entries(DeadFilter(ids=[job_id])))[:1])
+        return await self._read(await self._entries(DeadFilter(ids=[job_id]), 0, math.inf, count=1))
 
     async def _failed_result(self, job_id: str) -> list[Entry]:
         """The result of a failed job without a letter: a stock arq worker ran it, or the letter was purged."""
@@ -278,10 +430,6 @@ MESSAGES: Final[dict[Verdict, str]] = {
 
 def tell(entry: Entry, verdict: Verdict, message: str = "") -> Handled:
     return Handled(task_id=entry.job_id, verdict=verdict, message=message or MESSAGES.get(verdict, ""))
-
-
-def batches(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-    return (entries[start : start + BATCH] for start in range(0, len(entries), BATCH))
 
 
 def by_queue(entries: Iterable[Entry]) -> Iterator[tuple[Queue, list[Entry]]]:

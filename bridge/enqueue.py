@@ -96,7 +96,9 @@ class Enqueuer:
         self.catalog = catalog
         self.scripts = scripts
 
-    async def enqueue(self, request: TaskRequest, *, strict: bool = True) -> Enqueued:
+    async def enqueue(
+        self, request: TaskRequest, *, strict: bool = True, idempotency_key: str | None = None, caller: str = ""
+    ) -> Enqueued:
         """Stores one job; see `enqueue_many`.
 
         Raises:
@@ -108,6 +110,10 @@ class Enqueuer:
         if enqueued is None:
             raise DuplicateJob(job.job_id)
         return enqueued
+
+    async def enqueue_batch(self, items: Sequence[Any], *, caller: str = "") -> Any:
+        """To come."""
+        raise NotImplementedError
 
     async def enqueue_many(self, jobs: Sequence[NewJob]) -> list[Enqueued | None]:
         """Stores prepared jobs in one call; ``None`` stands for one whose id is taken.

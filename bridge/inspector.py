@@ -1,5 +1,6 @@
 """The read side: a job's status and result, a queue's depth, and whether its workers are alive."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -13,8 +14,8 @@ from bridge.codec import Failure, JobPayload, ResultPayload, decode_job, decode_
 from bridge.errors import JobNotFound, UndecodablePayload
 from bridge.events import ErrorSummary
 from bridge.queue_stats import QueueStats, read_stats
-from bridge.scripts import Scripts
-from bridge.worker_registry import WorkerStatus, read_workers
+from bridge.scripts import Depth, Scripts
+from bridge.worker_registry import WorkerStatus, read_worker_snapshot, read_workers
 
 __all__ = ["Inspector", "JobResult", "JobStatus", "QueueStatus", "State"]
 
@@ -66,7 +67,9 @@ class QueueStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         message: ``ready``, ``paused``, ``worker offline`` or ``no tasks defined``.
+        dead: jobs that have failed for good, and are kept to be run again.
         oldest_age_ms: how long the oldest queued job has been due; 0 when none is.
+        workers: registered ones that are not silent.
         worker_health: what the latest worker wrote of itself, as arq writes it.
         recent: what came of its jobs in the last five minutes, as far as `BatchWorker` ran them.
     """
@@ -77,7 +80,9 @@ class QueueStatus(msgspec.Struct, frozen=True, kw_only=True):
     queued: int
     in_progress: int
     deferred: int
+    dead: int
     oldest_age_ms: int
+    workers: int
     worker_health: str | None
     recent: QueueStats
 
@@ -159,43 +164,52 @@ class Inspector:
 
     async def queue(self, queue: Queue) -> QueueStatus:
         """A queue's depth, whether its workers are alive, and what came of its latest jobs."""
-        (recent,) = await read_stats(self.redis, [queue.name])
-        return await self._status(queue, recent)
+        _, (status,) = await self._look_at([queue])
+        return status
 
     async def queues(self) -> list[QueueStatus]:
         """Every queue, in the order of the settings."""
-        queues = list(self.catalog.queues.values())
-        stats = await read_stats(self.redis, [queue.name for queue in queues])
-        return [await self._status(queue, recent) for queue, recent in zip(queues, stats, strict=True)]
+        return (await self.snapshot())[1]
 
-    async def _status(self, queue: Queue, recent: QueueStats) -> QueueStatus:
-        depth = await self.scripts.depth(queue.key)
-        health, paused = await self.redis.mget(keys.health_check(queue.key), keys.paused(queue.name))
-        return QueueStatus(
-            name=queue.name,
-            message=message(queue, is_paused=paused is not None, is_alive=health is not None),
-            tasks=list(queue.tasks),
-            queued=depth.queued,
-            in_progress=depth.in_progress,
-            deferred=depth.deferred,
-            oldest_age_ms=depth.oldest_age_ms,
-            worker_health=health.decode(errors="replace") if health else None,
-            recent=recent,
-        )
+    async def snapshot(self) -> tuple[str, list[QueueStatus]]:
+        """Every queue at one instant, and the newest event then: these events are counted in, later ones are not."""
+        return await self._look_at(list(self.catalog.queues.values()))
+
+    async def _look_at(self, queues: Sequence[Queue]) -> tuple[str, list[QueueStatus]]:
+        stats = await read_stats(self.redis, [queue.name for queue in queues])
+        event_id, depths = await self.scripts.depths([(queue.name, queue.key) for queue in queues])
+        return event_id, [
+            QueueStatus(
+                name=queue.name,
+                message=message(queue, depth),
+                tasks=list(queue.tasks),
+                queued=depth.queued,
+                in_progress=depth.in_progress,
+                deferred=depth.deferred,
+                dead=depth.dead,
+                oldest_age_ms=depth.oldest_age_ms,
+                workers=depth.workers,
+                worker_health=depth.health,
+                recent=recent,
+            )
+            for queue, depth, recent in zip(queues, depths, stats, strict=True)
+        ]
 
     async def workers(self) -> list[WorkerStatus]:
         """Every registered worker, by queue and id."""
         return await read_workers(self.redis)
 
+    async def worker_snapshot(self) -> tuple[str, list[WorkerStatus]]:
+        """The same, and the newest event when it was read who is registered."""
+        return await read_worker_snapshot(self.redis)
 
-def message(
-    queue: Queue, *, is_paused: bool, is_alive: bool
-) -> Literal["ready", "paused", "worker offline", "no tasks defined"]:
+
+def message(queue: Queue, depth: Depth) -> Literal["ready", "paused", "worker offline", "no tasks defined"]:
     if not queue.has_work:
         return "no tasks defined"
-    if is_paused:
+    if depth.is_paused:
         return "paused"
-    return "ready" if is_alive else "worker offline"
+    return "worker offline" if depth.health is None else "ready"
 
 
 def finished(job_id: str, payload: ResultPayload, event_id: str) -> JobStatus:

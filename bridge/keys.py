@@ -219,6 +219,7 @@ LUA_CONSTANTS: Final[dict[str, str | int]] = {
     "ABORT": ABORT,
     "ORDERS": ORDERS_PREFIX,
     "PAUSED": PAUSED_PREFIX,
+    "HEALTH_CHECK": health_check_key_suffix,
     "PROGRESS": PROGRESS_PREFIX,
     "DEAD": DEAD_PREFIX,
     "STATS": STATS_PREFIX,

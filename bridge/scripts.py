@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 from redis.asyncio import Redis
@@ -23,13 +23,14 @@ __all__ = [
     "Depth",
     "Ending",
     "Heartbeat",
+    "ListedEnd",
+    "ListedJob",
     "NewEvent",
     "NewJob",
     "NewProgress",
     "Scripts",
 ]
 
-IDS_EXAMINED: Final = 5000
 HEAD_OF_CLAIMS: Final = 2
 """Values before those of the jobs in what a claim returns."""
 NAMED_KEY: Final = re.compile(r"\bKEY\.([A-Z_]+)")
@@ -75,12 +76,66 @@ class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Depth(msgspec.Struct, frozen=True, kw_only=True):
-    """How many jobs a queue holds. ``oldest_age_ms`` is of the oldest queued job, 0 when there is none."""
+    """How many jobs a queue holds, and who works on them.
+
+    Attributes:
+        oldest_age_ms: how long the oldest queued job has been due; 0 when there is none.
+        dead: dead letters.
+        workers: registered ones that are not silent.
+        health: what a worker wrote of itself, as arq writes it.
+    """
 
     queued: int
     in_progress: int
     deferred: int
     oldest_age_ms: int
+    dead: int
+    workers: int
+    is_paused: bool
+    health: str | None
+
+
+class DepthRow(NamedTuple):
+    """What ``depth.lua`` returns of a queue."""
+
+    queued: int
+    in_progress: int
+    deferred: int
+    oldest_due_ms: bytes
+    dead: int
+    workers: int
+    is_paused: int
+    health: bytes
+
+
+class ListedJob(NamedTuple):
+    """A job that waits or runs.
+
+    Attributes:
+        score: in its queue's zset.
+        attempts: so far; empty when there was none.
+        head, tail: the beginning and the end of its body; empty when that has expired.
+    """
+
+    job_id: bytes
+    score: bytes
+    attempts: bytes
+    head: bytes
+    tail: bytes
+
+
+class ListedEnd(NamedTuple):
+    """A job that has ended, by its event; ``tail`` is the end of its result."""
+
+    event_id: bytes
+    job_id: bytes
+    task: bytes
+    attempt: bytes
+    at_ms: bytes
+    tail: bytes
+
+
+Row = TypeVar("Row", DepthRow, ListedJob, ListedEnd)
 
 
 class Claims(NamedTuple):
@@ -176,6 +231,8 @@ class Scripts:
         self._enqueue = redis.register_script(source("enqueue"))
         self._report = redis.register_script(source("report"))
         self._depth = redis.register_script(source("depth"))
+        self._list = redis.register_script(source("list"))
+        self._ends = redis.register_script(source("ends"))
         self._claim = redis.register_script(source("claim"))
         self._finish = redis.register_script(source("finish"))
         self._progress = redis.register_script(source("progress"))
@@ -352,13 +409,70 @@ class Scripts:
         """The worker is registered no more."""
         await self._heartbeat(args=(self.events_max_len, worker, 0))
 
-    async def depth(self, queue_key: str) -> Depth:
-        """Counts the jobs of a queue by state."""
-        queued, in_progress, deferred, oldest_due, now = await self._depth(
-            keys=[queue_key], args=[IDS_EXAMINED, keys.LEASE_MS]
-        )
-        oldest_age_ms = int(now) - int(float(oldest_due)) if oldest_due != b"0" else 0
-        return Depth(queued=queued, in_progress=in_progress, deferred=deferred, oldest_age_ms=oldest_age_ms)
+    async def list_jobs(
+        self, queue_key: str, state: str, *, after: tuple[str, bytes] = ("", b""), wanted: int
+    ) -> tuple[tuple[str, bytes] | None, list[ListedJob]]:
+        """Lists jobs of a queue that wait or run.
+
+        Args:
+            queue_key: its zset.
+            state: ``queued``, ``deferred`` or ``in_progress``.
+            after: what the call before returned.
+            wanted: jobs, at most.
+
+        Returns:
+            what to go on after, ``None`` when there is nothing more; and jobs, perhaps none although there are more.
+        """
+        score, job_id, *values = await self._list(keys=(queue_key,), args=(state, *after, wanted, keys.LEASE_MS))
+        return (score.decode(), job_id) if job_id else None, rows_of(values, ListedJob)
+
+    async def list_ends(
+        self, queue: str, kind: str, *, before: str = "+", wanted: int, most: int
+    ) -> tuple[str, list[ListedEnd]]:
+        """Lists ends of jobs that the event stream tells of and whose results are kept, newest first.
+
+        Args:
+            queue: short name.
+            kind: of the events.
+            before: what the call before returned.
+            wanted: jobs, at most.
+            most: entries of the stream to look at.
+
+        Returns:
+            what to go on before, ``""`` when there is nothing more; and jobs, perhaps none although there are more.
+        """
+        before_next, *values = await self._ends(args=(queue, kind, before, wanted, most))
+        return before_next.decode(), rows_of(values, ListedEnd)
+
+    async def depths(self, queues: Sequence[tuple[str, str]]) -> tuple[str, list[Depth]]:
+        """Counts the jobs of queues, each a short name and a key, all at one instant.
+
+        Returns:
+            the id of the newest event that is counted in (``0-0``: there is none), and a `Depth` for each queue.
+        """
+        arguments: list[Any] = [keys.LEASE_MS, keys.WORKER_LOST_MS, *(name for name, _ in queues)]
+        now_ms, event_id, *values = await self._depth(keys=[key for _, key in queues], args=arguments)
+        return event_id.decode(), [read_depth(row, int(now_ms)) for row in rows_of(values, DepthRow)]
+
+
+def rows_of(values: Sequence[Any], row: type[Row]) -> list[Row]:
+    """What a script returned one after the other, by rows."""
+    width = len(row._fields)
+    return [row(*values[start : start + width]) for start in range(0, len(values), width)]
+
+
+def read_depth(row: DepthRow, now_ms: int) -> Depth:
+    health = row.health.decode(errors="replace") or None
+    return Depth(
+        queued=row.queued,
+        in_progress=row.in_progress,
+        deferred=row.deferred,
+        oldest_age_ms=now_ms - int(row.oldest_due_ms) if row.oldest_due_ms != b"0" else 0,
+        dead=row.dead,
+        workers=row.workers,
+        is_paused=bool(row.is_paused),
+        health=health,
+    )
 
 
 @cache

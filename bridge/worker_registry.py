@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from bridge import keys
 
-__all__ = ["WorkerStatus", "read_workers"]
+__all__ = ["WorkerStatus", "read_worker_snapshot", "read_workers"]
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,10 +40,16 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 async def read_workers(redis: Redis) -> list[WorkerStatus]:
     """The registered workers, by queue and id."""
+    return (await read_worker_snapshot(redis))[1]
+
+
+async def read_worker_snapshot(redis: Redis) -> tuple[str, list[WorkerStatus]]:
+    """The newest event (``0-0``: there is none) and who was registered then, unless gone a moment later."""
     async with redis.pipeline(transaction=True) as pipe:
+        pipe.xrevrange(keys.EVENTS, count=1)
         pipe.zrange(keys.WORKERS, 0, -1, withscores=True)
         pipe.time()
-        beats, (seconds, microseconds) = await pipe.execute()
+        newest, beats, (seconds, microseconds) = await pipe.execute()
     now_ms = seconds * 1000 + microseconds // 1000
     async with redis.pipeline(transaction=False) as pipe:
         for worker_id, _ in beats:
@@ -55,7 +61,8 @@ async def read_workers(redis: Redis) -> list[WorkerStatus]:
         for (worker_id, at_ms), fields in zip(beats, told, strict=True)
         if fields
     ]
-    return sorted(found, key=lambda worker: (worker.queue, worker.id))
+    event_id = newest[0][0].decode() if newest else "0-0"
+    return event_id, sorted(found, key=lambda worker: (worker.queue, worker.id))
 
 
 def status(worker_id: str, fields: dict[bytes, bytes], heartbeat_age_ms: int) -> WorkerStatus:

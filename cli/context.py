@@ -4,44 +4,23 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from bridge.aegis_redis import AegisRedis
 from bridge.broker import connect, is_in_memory
-from bridge.catalog import Catalog, load_catalog
-from bridge.control import Control
-from bridge.dead_letters import DeadLetters
-from bridge.enqueue import Enqueuer
+from bridge.catalog import load_catalog
 from bridge.errors import ConfigurationError
-from bridge.event_stream import EventStream
-from bridge.inspector import Inspector
-from bridge.scripts import Scripts
+from bridge.redis_backend import RedisBackend
 from bridge.settings import Settings, read_settings
 
-__all__ = ["Backend", "open_backend", "run"]
+__all__ = ["open_backend", "run"]
 
 CANCEL_AGAIN_S: Final = 1.0
 
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True)
-class Backend:
-    """The store and what is built on it."""
-
-    settings: Settings
-    catalog: Catalog
-    redis: AegisRedis
-    enqueuer: Enqueuer
-    inspector: Inspector
-    events: EventStream
-    control: Control
-    dead_letters: DeadLetters
-
-
 @asynccontextmanager
-async def open_backend(settings: Settings | None = None) -> AsyncIterator[Backend]:
+async def open_backend(settings: Settings | None = None) -> AsyncIterator[RedisBackend]:
     """An open connection that has answered, closed at the end.
 
     Raises:
@@ -56,17 +35,11 @@ async def open_backend(settings: Settings | None = None) -> AsyncIterator[Backen
     catalog = load_catalog(settings.queues)
     redis = await connect(settings)
     try:
-        scripts = Scripts(redis, events_max_len=settings.events_max_len)
-        yield Backend(
-            settings=settings,
-            catalog=catalog,
-            redis=redis,
-            enqueuer=Enqueuer(catalog, scripts),
-            inspector=Inspector(redis, catalog, scripts, accept_pickle=settings.accept_pickle),
-            events=EventStream(redis),
-            control=Control(redis, catalog, scripts, keep_result_s=settings.keep_result_s),
-            dead_letters=DeadLetters(redis, catalog, scripts, accept_pickle=settings.accept_pickle),
-        )
+        backend = RedisBackend(settings, catalog, redis)
+        try:
+            yield backend
+        finally:
+            await backend.aclose()
     finally:
         await redis.aclose(close_connection_pool=True)
 

@@ -83,7 +83,7 @@ async def read(wanted: DeadFilter, limit: int, with_traceback: bool) -> tuple[li
     found: list[DeadLetter] = []
     async with open_backend() as backend:
         seconds, microseconds = await backend.redis.time()
-        async for letter in backend.dead_letters.letters(wanted, with_traceback=with_traceback):
+        async for letter in backend.letters.letters(wanted, with_traceback=with_traceback):
             found.append(letter)
             if len(found) == limit:
                 break
@@ -92,7 +92,7 @@ async def read(wanted: DeadFilter, limit: int, with_traceback: bool) -> tuple[li
 
 async def count_by_error(wanted: DeadFilter) -> Counter[tuple[str, str, str]]:
     async with open_backend() as backend:
-        letters = backend.dead_letters.letters(wanted)
+        letters = backend.letters.letters(wanted)
         return Counter([(one.queue_type, one.task_name, one.error.type) async for one in letters])
 
 
@@ -188,7 +188,7 @@ def check_that_it_says_which(wanted: DeadFilter, is_all: bool) -> None:
 
 async def count_dead(wanted: DeadFilter) -> int:
     async with open_backend() as backend:
-        return len([letter async for letter in backend.dead_letters.letters(wanted)])
+        return len([letter async for letter in backend.letters.letters(wanted)])
 
 
 async def handle(
@@ -202,7 +202,7 @@ async def handle(
     bar: Progress | None = None
     async with open_backend() as backend:
         with ExitStack() as stack:
-            async for step in how(backend.dead_letters, wanted):
+            async for step in how(backend.letters, wanted):
                 handled += step.handled
                 if bar is None and step.total > BATCH and not quiet:
                     bar = stack.enter_context(progress_bar())

@@ -8,7 +8,8 @@ import typer
 from bridge.enqueue import Enqueued, TaskRequest
 from bridge.errors import InvalidRequest
 from bridge.inspector import JobResult
-from cli.context import Backend, open_backend, run
+from bridge.redis_backend import RedisBackend
+from cli.context import open_backend, run
 from cli.jobs import print_result
 from cli.options import Json, QueueOption
 from cli.printing import console, print_json, this_command
@@ -91,7 +92,7 @@ async def store(request: TaskRequest, *, timeout_s: float | None, json: bool) ->
         print_json(enqueued)
 
 
-async def tell(enqueued: Enqueued, backend: Backend, *, is_waiting: bool) -> None:
+async def tell(enqueued: Enqueued, backend: RedisBackend, *, is_waiting: bool) -> None:
     """The id, and what to do next: which depends on whether a worker is there."""
     queue = await backend.inspector.queue(backend.catalog.queue(enqueued.queue_type))
     console.print(enqueued.task_id, style="bold", markup=False)

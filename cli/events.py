@@ -53,8 +53,8 @@ async def read(wanted: EventFilter, after: str | None, limit: int) -> list[Event
         if after == END:
             return []
         if after is None:
-            return await latest(backend.events, wanted, limit)
-        return await earliest(backend.events, wanted, after, limit)
+            return await latest(backend.stream, wanted, limit)
+        return await earliest(backend.stream, wanted, after, limit)
 
 
 async def latest(stream: EventStream, wanted: EventFilter, limit: int) -> list[Event]:
@@ -80,11 +80,11 @@ async def earliest(stream: EventStream, wanted: EventFilter, after: str, limit: 
 async def show_as_they_come(wanted: EventFilter, after: str, *, json: bool) -> None:
     """Prints events for ever; begins again after the last one when the connection was lost."""
     async with open_backend() as backend:
-        cursor = await backend.events.last_id() if after == END else after
+        cursor = await backend.stream.last_id() if after == END else after
         is_connected = True
         while True:
             try:
-                async for event in backend.events.follow(cursor):
+                async for event in backend.stream.follow(cursor):
                     is_connected = True
                     cursor = event.id
                     if wanted.matches(event):

@@ -124,4 +124,4 @@ def retry(id: JobId, json: Json = False) -> None:
 
 async def retry_job(job_id: str) -> str:
     async with open_backend() as backend:
-        return await backend.dead_letters.retry_one(job_id)
+        return await backend.letters.retry_one(job_id)

@@ -12,7 +12,7 @@ from rich.text import Text
 from bridge.errors import JobNotFound
 from bridge.events import TERMINAL_KINDS, Event, JobFailed, JobSucceeded
 from bridge.inspector import JobResult
-from cli.context import Backend
+from bridge.redis_backend import RedisBackend
 from cli.printing import error_console, progress_text
 
 __all__ = ["wait_for_result"]
@@ -21,7 +21,9 @@ LOOK_EVERY_S = 1.0
 CANCEL_EVERY_S = 0.1
 
 
-async def wait_for_result(backend: Backend, job_id: str, *, after: str, timeout_s: float, quiet: bool) -> JobResult:
+async def wait_for_result(
+    backend: RedisBackend, job_id: str, *, after: str, timeout_s: float, quiet: bool
+) -> JobResult:
     """The job's result as soon as it has ended, or its state when the time is up.
 
     Args:
@@ -55,7 +57,7 @@ async def end(tasks: "Sequence[asyncio.Task[Any]]") -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def look_until_ended(backend: Backend, job_id: str) -> JobResult:
+async def look_until_ended(backend: RedisBackend, job_id: str) -> JobResult:
     """Some endings under the stock arq command write no event (docs/reference/guarantees.md): this sees them."""
     is_missed = False
     while True:
@@ -70,9 +72,9 @@ async def look_until_ended(backend: Backend, job_id: str) -> JobResult:
         await asyncio.sleep(LOOK_EVERY_S)
 
 
-async def follow_until_ended(backend: Backend, job_id: str, after: str, display: Status | None) -> JobResult:
+async def follow_until_ended(backend: RedisBackend, job_id: str, after: str, display: Status | None) -> JobResult:
     """Sees the end at once, and that of a job whose result is not kept."""
-    async with aclosing(backend.events.follow(after)) as stream:
+    async with aclosing(backend.stream.follow(after)) as stream:
         async for event in stream:
             if event.job_id != job_id:
                 continue
@@ -89,7 +91,7 @@ def what_of(event: Event) -> str:
     return event.kind.removeprefix("job.")
 
 
-async def result_after(event: Event, backend: Backend) -> JobResult:
+async def result_after(event: Event, backend: RedisBackend) -> JobResult:
     """The stored result; without one, what the event tells of it."""
     try:
         return await backend.inspector.result(event.job_id)

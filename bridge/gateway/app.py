@@ -2,13 +2,15 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 import swagger_ui_bundle
-from litestar import Litestar, Request, Router, get
+from litestar import Litestar, Request, Response, Router, get
 from litestar.datastructures import State
+from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.response import Redirect
@@ -17,15 +19,18 @@ from litestar.static_files import create_static_files_router
 from bridge.aegis_redis import AegisRedis
 from bridge.broker import safe_address
 from bridge.catalog import Catalog
-from bridge.enqueue import Enqueuer
-from bridge.event_feed import EventFeed
+from bridge.gateway.dead_routes import dead_routes
 from bridge.gateway.event_routes import event_routes
+from bridge.gateway.head_requests import HeadRequests
 from bridge.gateway.health_routes import health_routes
-from bridge.gateway.problems import EXCEPTION_HANDLERS
+from bridge.gateway.job_routes import job_routes
+from bridge.gateway.problems import EXCEPTION_HANDLERS, from_litestar
+from bridge.gateway.queue_routes import queue_routes
+from bridge.gateway.raw_json import RawJson
 from bridge.gateway.server import BEFORE_STOP
 from bridge.gateway.task_routes import task_routes
-from bridge.inspector import Inspector
-from bridge.scripts import Scripts
+from bridge.gateway.worker_routes import worker_routes
+from bridge.redis_backend import RedisBackend
 from bridge.settings import Settings
 
 __all__ = ["create_app"]
@@ -42,23 +47,24 @@ def create_app(settings: Settings, catalog: Catalog, redis: AegisRedis) -> Lites
         catalog: the queues and tasks to offer.
         redis: the store.
     """
-    scripts = Scripts(redis, events_max_len=settings.events_max_len)
-    enqueuer = Enqueuer(catalog, scripts)
-    inspector = Inspector(redis, catalog, scripts, accept_pickle=settings.accept_pickle)
-    feed = EventFeed(redis, inspector)
-    health = health_routes(redis, inspector, address=safe_address(settings))
+    backend = RedisBackend(settings, catalog, redis, by="http")
+    health = health_routes(redis, backend.inspector, address=safe_address(settings))
 
     @asynccontextmanager
     async def close_redis(_: Litestar) -> AsyncIterator[None]:
         yield
-        await feed.aclose()
+        await backend.aclose()
         await redis.aclose(close_connection_pool=True)
 
-    return Litestar(
+    app = Litestar(
         route_handlers=[
             go_to_docs,
-            task_routes(catalog, enqueuer, inspector, max_body_bytes=settings.max_body_bytes),
-            event_routes(feed, max_stream_clients=settings.max_stream_clients),
+            task_routes(backend, max_body_bytes=settings.max_body_bytes),
+            job_routes(backend),
+            queue_routes(backend),
+            *dead_routes(backend),
+            worker_routes(backend),
+            event_routes(backend.feed, max_stream_clients=settings.max_stream_clients),
             health,
             Router("/api/v1", route_handlers=[health]),
             create_static_files_router(
@@ -67,11 +73,14 @@ def create_app(settings: Settings, catalog: Catalog, redis: AegisRedis) -> Lites
         ],
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=[close_redis],
-        state=State({BEFORE_STOP: [feed.close]}),
+        state=State({BEFORE_STOP: [backend.feed.close]}),
+        plugins=[RawJson()],
         request_max_body_size=settings.max_body_bytes,
         openapi_config=openapi(),
         logging_config=None,  # the entry points configure logging
     )
+    app.asgi_handler = HeadRequests(app.asgi_handler)
+    return app
 
 
 @get("/", include_in_schema=False)
@@ -93,11 +102,17 @@ class DocsPage(SwaggerRenderPlugin):
         return super().render(request, {**openapi_schema, "openapi": "3.0.3"})
 
 
+async def as_a_problem(response: Response[Any]) -> Response[Any]:
+    """Litestar's own page for what there is not below ``/schema`` becomes a problem like any other."""
+    return from_litestar(None, NotFoundException()) if response.status_code == HTTPStatus.NOT_FOUND else response
+
+
 def openapi() -> OpenAPIConfig:
     return OpenAPIConfig(
         title="aegis-tasks",
         version=version("aegis-tasks"),
         path="/schema",
+        openapi_router=Router("/schema", route_handlers=[], include_in_schema=False, after_request=as_a_problem),
         render_plugins=[
             DocsPage(
                 js_url=f"{SWAGGER_ASSETS_PATH}/swagger-ui-bundle.js",

@@ -18,7 +18,7 @@ from bridge.event_stream import BEGINNING, END, EventFilter, parse_cursor
 from bridge.events import KINDS
 from bridge.gateway.access import needs
 from bridge.gateway.event_clients import EventClients, EventStreamResponse
-from bridge.gateway.task_routes import UNREACHABLE, problem_spec
+from bridge.gateway.problems import UNREACHABLE, problem_spec
 from bridge.shared_event import place_of
 
 __all__ = ["event_routes"]

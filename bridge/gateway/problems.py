@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import msgspec
 from litestar import Request, Response
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, MethodNotAllowedException, ValidationException
+from litestar.openapi.datastructures import ResponseSpec
 
 from bridge.broker import is_away
 from bridge.errors import (
@@ -21,12 +22,13 @@ from bridge.errors import (
     JobNotFound,
     PayloadError,
     RequestTooLarge,
+    RetryRefused,
     StoreUnreachable,
     TooManyStreams,
     UnsupportedMediaType,
 )
 
-__all__ = ["EXCEPTION_HANDLERS", "Problem"]
+__all__ = ["EXCEPTION_HANDLERS", "UNKNOWN_QUEUE_IN_PATH", "UNREACHABLE", "Problem", "from_litestar", "problem_spec"]
 
 logger = logging.getLogger("aegis.gateway")
 
@@ -46,6 +48,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         available_tasks: what ``task_name`` could have been.
         available_queues: what ``queue_type`` could have been.
         limit_bytes: the largest body that is accepted.
+        allowed: the methods that this address knows.
     """
 
     type: str
@@ -58,6 +61,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     available_queues: list[str] | None = None
     task_id: str | None = None
     limit_bytes: int | None = None
+    allowed: list[str] | None = None
 
 
 STATUSES: Final[Mapping[type[Exception], tuple[HTTPStatus, str]]] = {
@@ -67,6 +71,7 @@ STATUSES: Final[Mapping[type[Exception], tuple[HTTPStatus, str]]] = {
     InvalidArguments: (HTTPStatus.BAD_REQUEST, "invalid_arguments"),
     DuplicateJob: (HTTPStatus.CONFLICT, "duplicate_job"),
     JobNotFound: (HTTPStatus.NOT_FOUND, "job_not_found"),
+    RetryRefused: (HTTPStatus.CONFLICT, "retry_refused"),
     UnsupportedMediaType: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
     RequestTooLarge: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "request_too_large"),
     PayloadError: (HTTPStatus.BAD_GATEWAY, "undecodable_payload"),
@@ -75,6 +80,16 @@ STATUSES: Final[Mapping[type[Exception], tuple[HTTPStatus, str]]] = {
     ConfigurationError: (HTTPStatus.INTERNAL_SERVER_ERROR, "configuration_error"),
 }
 """Error -> status and code; the nearest class in the error's own line of descent counts."""
+
+
+def problem_spec(description: str) -> ResponseSpec:
+    """How OpenAPI tells that a route may answer with a problem."""
+    return ResponseSpec(Problem, description=description, media_type=MEDIA_TYPE)
+
+
+UNREACHABLE: Final[dict[int, ResponseSpec]] = {
+    HTTPStatus.SERVICE_UNAVAILABLE: problem_spec("Redis does not answer now; try again")
+}
 
 
 def problem(status: HTTPStatus, code: str, detail: str, **facts: Any) -> Response[Problem]:
@@ -93,17 +108,42 @@ def from_our_error(_: Request[Any, Any, Any], error: AegisError) -> Response[Pro
     return problem(status, code, str(error), **vars(error))
 
 
+def from_unknown_queue_in_path(_: Request[Any, Any, Any], error: InvalidQueueType) -> Response[Problem]:
+    """404: where the queue is in the path, nothing is at that address."""
+    code = STATUSES[InvalidQueueType][1]
+    return problem(HTTPStatus.NOT_FOUND, code, str(error), **vars(error))
+
+
 def from_store(_: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     logger.warning("Redis is away: %s", error)
     detail = "Redis does not answer now; the same request may succeed in a moment"
     return problem(HTTPStatus.SERVICE_UNAVAILABLE, "store_unreachable", detail)
 
 
-def from_litestar(_: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
+def from_litestar(_: Request[Any, Any, Any] | None, error: HTTPException) -> Response[Problem]:
+    """What the framework refuses by itself; the status' name is the code."""
     status = HTTPStatus(error.status_code)
     response = problem(status, status.name.lower(), error.detail or status.phrase)
     response.headers.update(error.headers or {})
     return response
+
+
+def from_wrong_method(request: Request[Any, Any, Any], error: MethodNotAllowedException) -> Response[Problem]:
+    headers = error.headers or {}
+    allowed = next((value.split(", ") for name, value in headers.items() if name.lower() == "allow"), [])
+    detail = f"{request.method} does not work here; {', '.join(allowed)} do"
+    response = problem(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", detail, allowed=allowed)
+    response.headers.update(headers)
+    return response
+
+
+def from_parameter(_: Request[Any, Any, Any], error: ValidationException) -> Response[Problem]:
+    """The first parameter of the path or the query that is not what its route takes."""
+    code = STATUSES[InvalidRequest][1]
+    for wrong in error.extra if isinstance(error.extra, list) else []:
+        name, message = wrong.get("key", "$"), wrong.get("message", "")
+        return problem(HTTPStatus.BAD_REQUEST, code, f"{name}: {message[:1].lower()}{message[1:]}", path=name)
+    return problem(HTTPStatus.BAD_REQUEST, code, error.detail, path="$")
 
 
 def from_anything(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
@@ -117,5 +157,9 @@ def from_anything(request: Request[Any, Any, Any], error: Exception) -> Response
 EXCEPTION_HANDLERS: Final[dict[int | type[Exception], Any]] = {
     AegisError: from_our_error,
     HTTPException: from_litestar,
+    MethodNotAllowedException: from_wrong_method,
+    ValidationException: from_parameter,
     Exception: from_anything,
 }
+UNKNOWN_QUEUE_IN_PATH: Final[dict[int | type[Exception], Any]] = {InvalidQueueType: from_unknown_queue_in_path}
+"""For the routes that have a queue in their path."""

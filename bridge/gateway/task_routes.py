@@ -1,4 +1,4 @@
-"""``/api/v1/tasks``: list the tasks, enqueue one, ask for its status and its result."""
+"""``/api/v1/tasks``: list the tasks, enqueue one."""
 
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -9,36 +9,18 @@ from urllib.parse import quote
 import msgspec
 from litestar import Request, Response, Router, get, post
 from litestar.exceptions import ClientException
-from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
-from litestar.params import FromPath
 
 from bridge.backend import TaskList
-from bridge.catalog import Catalog
-from bridge.enqueue import Enqueued, Enqueuer, TaskRequest, parse_request
+from bridge.enqueue import Enqueued, TaskRequest, parse_request
 from bridge.errors import RequestTooLarge, UnsupportedMediaType
-from bridge.gateway.access import needs
-from bridge.gateway.problems import Problem
-from bridge.inspector import Inspector, JobResult, JobStatus
+from bridge.gateway.access import caller_of, needs
+from bridge.gateway.problems import UNREACHABLE, problem_spec
+from bridge.redis_backend import RedisBackend
 
 __all__ = ["task_routes"]
 
 PATH = "/api/v1/tasks"
-
-
-def problem_spec(description: str) -> ResponseSpec:
-    return ResponseSpec(Problem, description=description, media_type="application/problem+json")
-
-
-UNREACHABLE: dict[int, ResponseSpec] = {
-    HTTPStatus.SERVICE_UNAVAILABLE: problem_spec("Redis does not answer now; try again")
-}
-NOT_READ: dict[int, ResponseSpec] = {
-    HTTPStatus.BAD_REQUEST: problem_spec("The id cannot be read"),
-    HTTPStatus.NOT_FOUND: problem_spec("Nothing is known of this id"),
-    HTTPStatus.BAD_GATEWAY: problem_spec("What is stored under this id was not written by our codec"),
-    **UNREACHABLE,
-}
 
 
 class TaskRequestSchema(Schema):
@@ -61,18 +43,13 @@ class EnqueueOperation(Operation):
         )
 
 
-def task_routes(catalog: Catalog, enqueuer: Enqueuer, inspector: Inspector, *, max_body_bytes: int) -> Router:
+def task_routes(backend: RedisBackend, *, max_body_bytes: int) -> Router:
     """The routes, bound to what they need."""
 
     @get("/", summary="List the tasks", opt=needs("tasks:read"))
     async def list_tasks() -> TaskList:
         """Every task with its queue and the JSON Schema of its arguments."""
-        return TaskList(
-            available_tasks=catalog.task_names(),
-            total_count=len(catalog.task_names()),
-            queues={queue.name: list(queue.tasks) for queue in catalog.queues.values()},
-            tasks=[task.describe() for queue in catalog.queues.values() for task in queue.tasks.values()],
-        )
+        return await backend.tasks()
 
     @post(
         "/enqueue",
@@ -91,27 +68,11 @@ def task_routes(catalog: Catalog, enqueuer: Enqueuer, inspector: Inspector, *, m
     async def enqueue(request: Request[Any, Any, Any]) -> Response[Enqueued]:
         """Checks the arguments against the task's signature and stores the job, with its event, in Redis."""
         body = await read_json_body(request, max_body_bytes)
-        enqueued = await enqueuer.enqueue(parse_request(body))
+        enqueued = await backend.enqueue(parse_request(body), caller=caller_of(request.scope).name)
         location = f"{PATH}/status/{quote(enqueued.task_id, safe='')}"
         return Response(enqueued, headers={"Location": location})
 
-    @get("/status/{task_id:str}", summary="A job's status", responses=NOT_READ, opt=needs("tasks:read"))
-    async def status(task_id: FromPath[str]) -> JobStatus:
-        """What is known of a job now, and the event id from which to follow it."""
-        return await inspector.status(task_id)
-
-    @get(
-        "/result/{task_id:str}",
-        summary="A job's result",
-        opt=needs("tasks:read"),
-        responses={HTTPStatus.ACCEPTED: ResponseSpec(JobResult, description="Not finished yet"), **NOT_READ},
-    )
-    async def result(task_id: FromPath[str]) -> Response[JobResult]:
-        """The return value or the error of a job that has ended; 202 with its status before."""
-        found = await inspector.result(task_id)
-        return Response(found, status_code=HTTPStatus.OK if found.is_final else HTTPStatus.ACCEPTED)
-
-    return Router(PATH, route_handlers=[list_tasks, enqueue, status, result], tags=["tasks"])
+    return Router(PATH, route_handlers=[list_tasks, enqueue], tags=["tasks"])
 
 
 async def read_json_body(request: Request[Any, Any, Any], max_body_bytes: int) -> bytes:

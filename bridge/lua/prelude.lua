@@ -98,6 +98,51 @@ end
 local function lease_score(deadline_ms) return digits(deadline_ms) .. '.5' end
 local function is_leased(score) return score ~= math.floor(score) end
 
+-- The ids whose scores from `first` on, within `width` ms, are ends of leases, added to `found`. Where many jobs are due
+-- soon, most of them are not looked at: leases end at half a ms, and those of one claim at the same.
+local FEW = 200
+local function add_leased(key, first, width, found)
+  local from, to = digits(first), '(' .. digits(first + width)
+  if width == 1 then
+    for _, id in ipairs(call('ZRANGE', key, lease_score(first), lease_score(first), 'BYSCORE')) do found[#found + 1] = id end
+    return
+  end
+  local number = call('ZCOUNT', key, from, to)
+  if number > FEW then
+    for at = first, first + width - 1, width / 10 do add_leased(key, at, width / 10, found) end
+  elseif number > 0 then
+    local ids = call('ZRANGE', key, from, to, 'BYSCORE', 'WITHSCORES')
+    for i = 1, #ids, 2 do
+      if is_leased(tonumber(ids[i + 1])) then found[#found + 1] = ids[i] end
+    end
+  end
+end
+local function leased_ids(key, now, lease)
+  local found = {}
+  for first = now, now + lease, 1000 do add_leased(key, first, 1000, found) end
+  return found
+end
+
+-- Those of the due jobs that a stock worker runs, and the first one that nobody does. They stay where they were, and stock
+-- workers take from the front: so behind many that nobody runs there is none.
+local DUE_PAGE = 1000
+local function marked_ids(key, at_ms)
+  local marked, first, offset, marks = {}, nil, 0, 0
+  repeat
+    local ids = call('ZRANGE', key, '-inf', at_ms, 'BYSCORE', 'LIMIT', offset, DUE_PAGE)
+    marks = count_all(names_of(KEY.IN_PROGRESS, ids))
+    if marks == 0 then
+      first = first or ids[1]
+    else
+      for _, id in ipairs(ids) do
+        if call('EXISTS', KEY.IN_PROGRESS .. id) == 1 then marked[#marked + 1] = id else first = first or id end
+      end
+    end
+    offset = offset + DUE_PAGE
+  until marks == 0 or #ids < DUE_PAGE
+  return marked, first
+end
+
 -- Lets one idle worker of the queue look for jobs; it wakes the next one if it leaves any (claim.lua).
 -- `tokens` are those that the bell has, if that is known.
 local function wake(queue, tokens)

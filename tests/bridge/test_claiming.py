@@ -394,5 +394,5 @@ async def test_claimed_jobs_count_as_in_progress(scripts: Scripts) -> None:
     await enqueue(scripts, "a", "b", "c")
     await enqueue(scripts, "later", delay_ms=5000)
     await claim(scripts, wanted=2)
-    depth = await scripts.depth(QUEUE)
+    _, (depth,) = await scripts.depths([("mail", QUEUE)])
     assert (depth.queued, depth.in_progress, depth.deferred) == (1, 2, 1)

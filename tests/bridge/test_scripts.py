@@ -8,7 +8,7 @@ from bridge.aegis_redis import AegisRedis
 from bridge.event_stream import EventStream
 from bridge.events import ErrorSummary, JobEnqueued, JobFailed
 from bridge.new_job import job_body
-from bridge.scripts import NewEvent, NewJob, Scripts
+from bridge.scripts import Heartbeat, NewEvent, NewJob, Scripts
 
 QUEUE = keys.queue("mail")
 
@@ -143,11 +143,45 @@ async def test_optional_fields_are_left_out_of_the_entry(store: AegisRedis, scri
 async def test_depth_counts_jobs_by_state(store: AegisRedis, scripts: Scripts) -> None:
     await scripts.enqueue([new_job("queued"), new_job("running"), new_job("later", delay_ms=60_000)])
     await store.set(keys.in_progress("running"), b"1", px=60_000)
-    depth = await scripts.depth(QUEUE)
+    _, (depth,) = await scripts.depths([("mail", QUEUE)])
     assert (depth.queued, depth.in_progress, depth.deferred) == (1, 1, 1)
     assert 0 <= depth.oldest_age_ms < 10_000
 
 
+@pytest.mark.parametrize("soon", [0, 500, 3000])
+async def test_depth_is_exact_whatever_the_size_of_the_queue(store: AegisRedis, scripts: Scripts, soon: int) -> None:
+    """Also where leases, two to a ms, are hidden among jobs that are due soon."""
+    await scripts.enqueue([new_job(f"soon-{number}", delay_ms=1000 + number) for number in range(soon)])
+    seconds, _ = await store.time()
+    await store.zadd(QUEUE, {f"leased-{n}": (seconds + 3) * 1000 + n // 2 + 0.5 for n in range(2000)})
+    await store.zadd(QUEUE, {f"due-{number}": number + 1 for number in range(1500)})
+    for number in range(1200):
+        await store.set(keys.in_progress(f"due-{number}"), b"1", px=60_000)
+
+    _, (depth,) = await scripts.depths([("mail", QUEUE)])
+
+    assert (depth.queued, depth.in_progress, depth.deferred) == (300, 3200, soon)
+    assert depth.oldest_age_ms // 1000 == pytest.approx(seconds, abs=5)
+
+
+async def test_depths_of_all_queues_are_of_one_instant(store: AegisRedis, scripts: Scripts) -> None:
+    event_id, _ = await scripts.depths([("mail", QUEUE)])
+    assert event_id == "0-0"
+    await scripts.enqueue([new_job("a")])
+    await store.zadd(keys.dead("mail"), {"b": 1, "c": 2})
+    await scripts.pause("other", is_paused=True)
+    for worker, queue in (("vm:1:a", "mail"), ("vm:2:b", "mail"), ("vm:3:c", "other")):
+        await scripts.heartbeat(worker, Heartbeat("vm", 1, queue, 10, "BatchWorker", 0, 0, 0, 0))
+    await store.zadd(keys.WORKERS, {"vm:2:b": 1})  # silent since 1970
+    await store.set(keys.health_check(QUEUE), "alive", px=5000)
+
+    event_id, (mail, other) = await scripts.depths([("mail", QUEUE), ("other", keys.queue("other"))])
+
+    assert event_id == await EventStream(store).last_id()
+    assert (mail.queued, mail.dead, mail.workers, mail.is_paused, mail.health) == (1, 2, 1, False, "alive")
+    assert (other.queued, other.dead, other.workers, other.is_paused, other.health) == (0, 0, 1, True, None)
+
+
 async def test_depth_of_an_empty_queue_is_nothing(scripts: Scripts) -> None:
-    depth = await scripts.depth(QUEUE)
+    _, (depth,) = await scripts.depths([("mail", QUEUE)])
     assert (depth.queued, depth.in_progress, depth.deferred, depth.oldest_age_ms) == (0, 0, 0, 0)
