@@ -130,9 +130,10 @@ def event_routes(feed: EventFeed, *, max_stream_clients: int) -> Router:
         media_type="text/event-stream",
         responses={
             HTTPStatus.OK: ResponseSpec(
-                None, description="Server-Sent Events, for ever", media_type="text/event-stream"
+                str, description="Server-Sent Events, for ever", media_type="text/event-stream"
             ),
             **NOT_READ,
+            HTTPStatus.SERVICE_UNAVAILABLE: problem_spec("Redis does not answer now, or there are too many clients"),
         },
     )
     async def stream(request: Request[Any, Any, Any]) -> EventStreamResponse:

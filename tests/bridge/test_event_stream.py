@@ -96,13 +96,17 @@ async def test_last_id_is_the_newest_event(store: AegisRedis, scripts: Scripts) 
         ("2023-11-14T22:13:20", "1699999999999-18446744073709551615"),
         ("2023-11-15T00:13:20+02:00", "1699999999999-18446744073709551615"),
         ("1969-01-01T00:00:00Z", "0-0"),
+        ("007-003", "7-3"),
+        ("18446744073709551615-18446744073709551615", "18446744073709551615-18446744073709551614"),
     ],
 )
 def test_cursor_is_read_from_an_id_or_a_time(text: str, cursor: str) -> None:
     assert parse_cursor(text) == cursor
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "1-2-3", "-1", "99999999999999999999", "1 OR 1", "12:00"])
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "1-2-3", "-1", "99999999999999999999", "1 OR 1", "12:00", "\u0661-\u0662"]
+)
 def test_cursor_that_is_neither_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest, match="no place in the event stream"):
         parse_cursor(text)

@@ -60,6 +60,8 @@ async def test_document_lists_the_routes(document: dict[str, Any]) -> None:
         ("POST", "/api/v1/tasks/enqueue/batch"),
         ("GET", "/api/v1/tasks/status/{task_id}"),
         ("GET", "/api/v1/tasks/result/{task_id}"),
+        ("GET", "/api/v1/events"),
+        ("GET", "/api/v1/events/stream"),
         ("POST", "/api/v1/tasks/{task_id}/abort"),
         ("POST", "/api/v1/tasks/{task_id}/retry"),
         ("GET", "/api/v1/tasks/{task_id}/events"),
@@ -131,8 +133,8 @@ async def test_example_of_the_document_is_accepted(gateway: httpx.AsyncClient, d
 async def test_headers_of_an_enqueue_are_documented(document: dict[str, Any]) -> None:
     operation = operations(document)["POST", ENQUEUE]
     asked = {one["name"]: one for one in operation["parameters"]}
-    assert asked.keys() == {"Idempotency-Key", "traceparent"}
-    assert {one["in"] for one in asked.values()} == {"header"}
+    assert asked.keys() == {"Idempotency-Key", "traceparent", "strict"}
+    assert {one["in"] for one in asked.values() if one["name"] != "strict"} == {"header"}
     assert not any(one["required"] for one in asked.values())
     assert operation["responses"]["202"]["headers"].keys() == {"Location", "Idempotency-Replayed"}
     schema = operation["responses"]["202"]["content"]["application/json"]["schema"]
@@ -145,6 +147,14 @@ async def test_batch_takes_an_array_or_lines(gateway: httpx.AsyncClient, documen
     assert content["application/json"]["schema"]["items"]["title"] == "TaskRequest"
     answer = await gateway.post(f"{ENQUEUE}/batch", json=content["application/json"]["example"])
     assert answer.json()["enqueued"] == 1
+
+
+async def test_parameters_of_events_are_documented(document: dict[str, Any]) -> None:
+    for path, own in (("/api/v1/events", {"limit", "wait", "latest"}), ("/api/v1/events/stream", {"Last-Event-ID"})):
+        named = {parameter["name"] for parameter in operations(document)["GET", path]["parameters"]}
+        assert named == own | {"after", "kind", "queue", "task", "task_id"}
+    content = operations(document)["GET", "/api/v1/events/stream"]["responses"]["200"]["content"]
+    assert content.keys() == {"text/event-stream"}
 
 
 async def test_errors_are_documented_as_problems(document: dict[str, Any]) -> None:
@@ -170,6 +180,8 @@ async def test_errors_are_documented_as_problems(document: dict[str, Any]) -> No
         (("GET", "/api/v1/queues/{queue}/jobs"), {"200", "400", "404", "503"}),
         (("POST", "/api/v1/queues/{queue}/pause"), {"200", "404", "503"}),
         (("POST", "/api/v1/queues/{queue}/dead/retry"), {"200", "400", "404", "413", "415", "503"}),
+        (("GET", "/api/v1/events"), {"200", "400", "503"}),
+        (("GET", "/api/v1/events/stream"), {"200", "400", "503"}),
     ],
 )
 async def test_every_status_is_documented(document: dict[str, Any], route: tuple[str, str], statuses: set[str]) -> None:
