@@ -11,7 +11,7 @@ import swagger_ui_bundle
 from litestar import Litestar, Request, Response, Router, get
 from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
+from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.response import Redirect
 from litestar.static_files import create_static_files_router
 
@@ -25,6 +25,7 @@ from bridge.gateway.job_routes import job_routes
 from bridge.gateway.problems import EXCEPTION_HANDLERS, from_litestar
 from bridge.gateway.queue_routes import queue_routes
 from bridge.gateway.raw_json import RawJson
+from bridge.gateway.task_openapi import TaskDocument
 from bridge.gateway.task_routes import task_routes
 from bridge.gateway.worker_routes import worker_routes
 from bridge.redis_backend import RedisBackend
@@ -71,7 +72,7 @@ def create_app(settings: Settings, catalog: Catalog, redis: AegisRedis) -> Lites
         lifespan=[close_redis],
         plugins=[RawJson()],
         request_max_body_size=settings.max_body_bytes,
-        openapi_config=openapi(),
+        openapi_config=openapi(catalog),
         logging_config=None,  # the entry points configure logging
     )
     app.asgi_handler = HeadRequests(app.asgi_handler)
@@ -102,7 +103,7 @@ async def as_a_problem(response: Response[Any]) -> Response[Any]:
     return from_litestar(None, NotFoundException()) if response.status_code == HTTPStatus.NOT_FOUND else response
 
 
-def openapi() -> OpenAPIConfig:
+def openapi(catalog: Catalog) -> OpenAPIConfig:
     return OpenAPIConfig(
         title="aegis-tasks",
         version=version("aegis-tasks"),
@@ -115,6 +116,6 @@ def openapi() -> OpenAPIConfig:
                 standalone_preset_js_url=f"{SWAGGER_ASSETS_PATH}/swagger-ui-standalone-preset.js",
                 favicon=f'<link rel="icon" type="image/png" href="{SWAGGER_ASSETS_PATH}/favicon-32x32.png">',
             ),
-            JsonRenderPlugin(),
+            TaskDocument(catalog),
         ],
     )
