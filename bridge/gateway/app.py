@@ -12,7 +12,7 @@ from litestar import Litestar, Request, Response, Router, get
 from litestar.datastructures import State
 from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
+from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import Components
 from litestar.response import Redirect
 from litestar.static_files import create_static_files_router
@@ -34,6 +34,7 @@ from bridge.gateway.raw_json import RawJson
 from bridge.gateway.response_headers import ResponseHeaders
 from bridge.gateway.server import BEFORE_STOP
 from bridge.gateway.slow_bodies import SlowBodies
+from bridge.gateway.task_openapi import TaskDocument
 from bridge.gateway.task_routes import task_routes
 from bridge.gateway.worker_routes import worker_routes
 from bridge.rate_limit import RateLimit
@@ -97,7 +98,7 @@ def create_app(settings: Settings, catalog: Catalog, redis: AegisRedis, *, is_in
         state=State({BEFORE_STOP: [backend.feed.close]}),
         plugins=[RawJson()],
         request_max_body_size=settings.max_body_bytes,
-        openapi_config=openapi(),
+        openapi_config=openapi(catalog),
         logging_config=None,  # the entry points configure logging
     )
     authentication.guard(app)
@@ -153,7 +154,7 @@ async def as_a_problem(response: Response[Any]) -> Response[Any]:
     return from_litestar(None, NotFoundException()) if response.status_code == HTTPStatus.NOT_FOUND else response
 
 
-def openapi() -> OpenAPIConfig:
+def openapi(catalog: Catalog) -> OpenAPIConfig:
     return OpenAPIConfig(
         title="aegis-tasks",
         version=version("aegis-tasks"),
@@ -164,6 +165,6 @@ def openapi() -> OpenAPIConfig:
         components=Components(security_schemes=SECURITY_SCHEMES),
         render_plugins=[
             DocsPage(),
-            JsonRenderPlugin(),
+            TaskDocument(catalog),
         ],
     )

@@ -122,12 +122,48 @@ async def test_body_of_an_enqueue_is_a_task_request(document: dict[str, Any]) ->
         "timeout_seconds",
         "max_tries",
     }
-    assert content["example"]["task_name"] == "io_simulation_task"
 
 
-async def test_example_of_the_document_is_accepted(gateway: httpx.AsyncClient, document: dict[str, Any]) -> None:
-    example = operations(document)["POST", ENQUEUE]["requestBody"]["content"]["application/json"]["example"]
-    assert (await gateway.post(ENQUEUE, json=example)).status_code == 202
+async def test_every_task_has_a_schema_of_its_own(document: dict[str, Any]) -> None:
+    content = operations(document)["POST", ENQUEUE]["requestBody"]["content"]["application/json"]
+    choices = {
+        choice["$ref"].rpartition("/")[2]: resolve(document, choice["$ref"]) for choice in content["schema"]["oneOf"]
+    }
+    assert list(choices)[-1] == "TaskRequest.by_position"
+    io = choices["load_test.io_simulation_task"]
+    assert io["title"] == "io_simulation_task request"
+    assert io["properties"]["task_name"] == {"const": "io_simulation_task"}
+    assert io["properties"]["kwargs"]["properties"]["delay_ms"]["maximum"] == 60_000
+    assert io["properties"]["kwargs"]["properties"]["delay_ms"]["description"].startswith("wait of one operation")
+    assert io["required"] == ["task_name"]
+    label = choices["mail.print_label"]
+    assert label["required"] == ["task_name", "kwargs"]
+    address = resolve(document, label["properties"]["kwargs"]["properties"]["address"]["$ref"])
+    assert address["required"] == ["street", "zip_code"]
+    assert all(re.fullmatch("[A-Za-z0-9._-]+", name) for name in document["components"]["schemas"])
+
+
+async def test_every_task_has_an_example_that_is_accepted(
+    gateway: httpx.AsyncClient, document: dict[str, Any], catalog: Catalog
+) -> None:
+    examples = operations(document)["POST", ENQUEUE]["requestBody"]["content"]["application/json"]["examples"]
+    assert sorted(examples) == catalog.task_names()
+    for name, example in examples.items():
+        assert example["summary"]
+        answer = await gateway.post(ENQUEUE, json=example["value"])
+        assert answer.status_code == 202, (name, answer.text)
+
+
+@pytest.mark.parametrize("task", ["io_simulation_task", "print_label"])
+async def test_example_is_of_one_schema_alone(document: dict[str, Any], task: str) -> None:
+    content = operations(document)["POST", ENQUEUE]["requestBody"]["content"]["application/json"]
+    value = content["examples"][task]["value"]
+    fitting = [
+        choice["$ref"]
+        for choice in content["schema"]["oneOf"]
+        if value["task_name"] == resolve(document, choice["$ref"])["properties"]["task_name"].get("const")
+    ]
+    assert len(fitting) == 1
 
 
 async def test_headers_of_an_enqueue_are_documented(document: dict[str, Any]) -> None:
