@@ -47,8 +47,8 @@ def worker(
     """Run the jobs of queues until Ctrl-C, all in one process or in several equal ones.
 
     Of several, one that dies is started again, after 0.5 s and then up to 10 s. Their output goes where the command's
-    own goes. One Ctrl-C or SIGTERM stops all, and the command ends when the last of them has. With --burst none is started
-    again, and the exit code is the highest one of the processes (128 and the signal's number if one was killed).
+    own goes. One Ctrl-C or SIGTERM stops all, and the command ends when the last of them has. With --burst none is
+    started again, and the exit code is the highest one of the processes (128 and the signal's number if killed).
 
     **Examples:** `aegis-tasks worker`, `aegis-tasks worker load_test --processes 4`
     """
