@@ -243,8 +243,12 @@ def test_address_that_is_none_is_refused(url: str) -> None:
 @pytest.mark.parametrize("url", ["http://gateway/aegis", "http://gateway/aegis/", "http://gateway/aegis/api/v1"])
 async def test_address_may_have_a_path(url: str) -> None:
     asked: list[str] = []
-    transport = httpx.MockTransport(lambda request: asked.append(request.url.path) or NO_QUEUES)
-    async with GatewayClient(url, transport=transport) as client:
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return NO_QUEUES
+
+    async with GatewayClient(url, transport=httpx.MockTransport(answer)) as client:
         await client.queues()
     assert asked == ["/aegis/api/v1/queues"]
 
