@@ -14,6 +14,7 @@ from bridge.errors import ConfigurationError, InvalidArguments
 __all__ = ["Signature"]
 
 Parameter = inspect.Parameter
+ARGUMENT = re.compile(r"^    \*{0,2}(?P<name>\w+)(?: \([^)]*\))?: (?P<text>.*)")
 PATH = re.compile(r"^(?P<message>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
 
 
@@ -50,6 +51,7 @@ class Signature:
             kw_only=True,
             forbid_unknown_fields=self.is_plain,
         )
+        self.descriptions = described_arguments(inspect.getdoc(inspect.unwrap(function)) or "")
         self.json_schema = self._json_schema()
 
     def _annotations(self, function: Callable[..., Any]) -> dict[str, Any]:
@@ -71,6 +73,10 @@ class Signature:
         (schema,), components = msgspec.json.schema_components([self.struct], ref_template="#/$defs/{name}")
         own = dict(components.pop(schema["$ref"].rpartition("/")[2]))
         own["additionalProperties"] = self.takes_more_kwargs
+        own["properties"] = {
+            name: {"description": self.descriptions[name], **schema} if name in self.descriptions else schema
+            for name, schema in own["properties"].items()
+        }
         return {**own, "$defs": components} if components else own
 
     def convert(
@@ -133,6 +139,22 @@ class Signature:
 
     def _invalid(self, message: str, path: str) -> InvalidArguments:
         return InvalidArguments(f"{self.task_name}: {message} - at {path}", task_name=self.task_name, path=path)
+
+
+def described_arguments(docstring: str) -> dict[str, str]:
+    """What a docstring says of each argument, where it has a section ``Args:`` in Google's style."""
+    described: dict[str, str] = {}
+    _, _, section = docstring.partition("\nArgs:\n")
+    name = ""
+    for line in section.splitlines():
+        if line and not line.startswith(" "):
+            break
+        if found := ARGUMENT.match(line):
+            name = found["name"]
+            described[name] = found["text"]
+        elif name and line.strip():
+            described[name] += f" {line.strip()}"
+    return described
 
 
 def field(parameter: Parameter, annotation: Any) -> Any:

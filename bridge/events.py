@@ -218,7 +218,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int = 0
     worker: str = ""
     trace: str = ""
-    data: msgspec.Raw = msgspec.Raw(b"{}")
+    data: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"{}"))
 
     def read_data(self) -> EventData | dict[str, Any]:
         """``data`` as the Struct of the kind; a plain dict for a kind that is not ours.

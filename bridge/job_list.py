@@ -14,9 +14,8 @@ import msgspec
 from bridge.backend import JobPage, JobSummary
 from bridge.catalog import Queue
 from bridge.dead_letters import DeadFilter, DeadLetters
-from bridge.errors import InvalidRequest
 from bridge.inspector import State
-from bridge.page_cursor import read_cursor, write_cursor
+from bridge.page_cursor import of_another_list, read_cursor, write_cursor
 from bridge.scripts import ListedEnd, ListedJob, Scripts
 
 __all__ = ["JobList"]
@@ -72,7 +71,7 @@ class JobList:
             state, score, job_id = read_cursor(cursor, tuple[State, str, bytes])
             after = (score, job_id)
             if state not in states or (score and not SCORE.fullmatch(score)):
-                raise not_of_this_list()
+                raise of_another_list()
         jobs: list[JobSummary] = []
         for one in states[states.index(state) :]:
             following, listed = await self.scripts.list_jobs(queue.key, one, after=after, wanted=limit - len(jobs))
@@ -89,7 +88,7 @@ class JobList:
         if cursor:
             of_state, before = read_cursor(cursor, tuple[State, str])
             if of_state != state or not EVENT_ID.fullmatch(before):
-                raise not_of_this_list()
+                raise of_another_list()
         jobs: list[JobSummary] = []
         for _ in range(CALLS_A_PAGE):
             before, ends = await self.scripts.list_ends(
@@ -158,7 +157,3 @@ def instant(unix_ms: float) -> datetime | None:
         return datetime.fromtimestamp(unix_ms / 1000, UTC)
     except (OverflowError, ValueError, OSError):
         return None
-
-
-def not_of_this_list() -> InvalidRequest:
-    return InvalidRequest("the cursor is of another list; send next_cursor of the last page of this one", path="cursor")

@@ -8,7 +8,7 @@ import msgspec
 
 from bridge.errors import InvalidRequest
 
-__all__ = ["read_cursor", "write_cursor"]
+__all__ = ["of_another_list", "read_cursor", "write_cursor"]
 
 Values = TypeVar("Values")
 
@@ -28,8 +28,9 @@ def read_cursor(cursor: str, type: type[Values]) -> Values:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         return msgspec.json.decode(raw, type=type)
     except (msgspec.MsgspecError, binascii.Error, ValueError):
-        raise not_ours(cursor) from None
+        raise of_another_list() from None
 
 
-def not_ours(cursor: str) -> InvalidRequest:
-    return InvalidRequest(f"{cursor!r} is no cursor of this list; send next_cursor of its last page", path="cursor")
+def of_another_list() -> InvalidRequest:
+    """The error of a cursor that is none of this list."""
+    return InvalidRequest("the cursor is none of this list; send next_cursor of the page before", path="cursor")

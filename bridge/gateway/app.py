@@ -2,15 +2,17 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 import swagger_ui_bundle
-from litestar import Litestar, Request, Router, get
+from litestar import Litestar, Request, Response, Router, get
 from litestar.datastructures import State
+from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
+from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import Components
 from litestar.response import Redirect
 from litestar.static_files import create_static_files_router
@@ -21,14 +23,20 @@ from bridge.catalog import Catalog
 from bridge.gateway.access import OPEN
 from bridge.gateway.authentication import Authentication
 from bridge.gateway.common_answers import SECURITY_SCHEMES, describe_common_answers
+from bridge.gateway.dead_routes import dead_routes
 from bridge.gateway.event_routes import event_routes
+from bridge.gateway.head_requests import HeadRequests
 from bridge.gateway.health_routes import health_routes
 from bridge.gateway.job_routes import job_routes
-from bridge.gateway.problems import EXCEPTION_HANDLERS
+from bridge.gateway.problems import EXCEPTION_HANDLERS, from_litestar
+from bridge.gateway.queue_routes import queue_routes
+from bridge.gateway.raw_json import RawJson
 from bridge.gateway.response_headers import ResponseHeaders
 from bridge.gateway.server import BEFORE_STOP
 from bridge.gateway.slow_bodies import SlowBodies
+from bridge.gateway.task_openapi import TaskDocument
 from bridge.gateway.task_routes import task_routes
+from bridge.gateway.worker_routes import worker_routes
 from bridge.rate_limit import RateLimit
 from bridge.redis_backend import RedisBackend
 from bridge.settings import Settings
@@ -75,6 +83,9 @@ def create_app(settings: Settings, catalog: Catalog, redis: AegisRedis, *, is_in
             task_routes(backend, settings),
             job_routes(backend),
             event_routes(backend.feed, max_stream_clients=settings.max_stream_clients),
+            queue_routes(backend),
+            *dead_routes(backend),
+            worker_routes(backend),
             health,
             Router("/api/v1", route_handlers=[health]),
             create_static_files_router(
@@ -85,13 +96,16 @@ def create_app(settings: Settings, catalog: Catalog, redis: AegisRedis, *, is_in
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=[close_redis],
         state=State({BEFORE_STOP: [backend.feed.close]}),
+        plugins=[RawJson()],
         request_max_body_size=settings.max_body_bytes,
-        openapi_config=openapi(),
+        openapi_config=openapi(catalog),
         logging_config=None,  # the entry points configure logging
     )
     authentication.guard(app)
     describe_common_answers(app)
-    app.asgi_handler = SlowBodies(ResponseHeaders(app.asgi_handler, still_admits=authentication.still_admits))
+    app.asgi_handler = SlowBodies(
+        ResponseHeaders(HeadRequests(app.asgi_handler), still_admits=authentication.still_admits)
+    )
     return app
 
 
@@ -135,15 +149,22 @@ DOCS_PAGE: Final = f"""<!DOCTYPE html>
 """
 
 
-def openapi() -> OpenAPIConfig:
+async def as_a_problem(response: Response[Any]) -> Response[Any]:
+    """Litestar's own page for what there is not below ``/schema`` becomes a problem like any other."""
+    return from_litestar(None, NotFoundException()) if response.status_code == HTTPStatus.NOT_FOUND else response
+
+
+def openapi(catalog: Catalog) -> OpenAPIConfig:
     return OpenAPIConfig(
         title="aegis-tasks",
         version=version("aegis-tasks"),
         path="/schema",
-        openapi_router=Router("/schema", route_handlers=[], include_in_schema=False, opt=OPEN),
+        openapi_router=Router(
+            "/schema", route_handlers=[], include_in_schema=False, after_request=as_a_problem, opt=OPEN
+        ),
         components=Components(security_schemes=SECURITY_SCHEMES),
         render_plugins=[
             DocsPage(),
-            JsonRenderPlugin(),
+            TaskDocument(catalog),
         ],
     )

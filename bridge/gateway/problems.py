@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 from litestar import Request, Response
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, MethodNotAllowedException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
 
 from bridge.broker import is_away
@@ -28,6 +28,7 @@ from bridge.errors import (
     RateLimited,
     RequestTooLarge,
     RequestTooSlow,
+    RetryRefused,
     StoreUnreachable,
     TooManyStreams,
     Unauthorized,
@@ -35,7 +36,7 @@ from bridge.errors import (
     WrongHost,
 )
 
-__all__ = ["EXCEPTION_HANDLERS", "UNREACHABLE", "Problem", "problem_spec"]
+__all__ = ["EXCEPTION_HANDLERS", "UNKNOWN_QUEUE_IN_PATH", "UNREACHABLE", "Problem", "from_litestar", "problem_spec"]
 
 logger = logging.getLogger("aegis.gateway")
 
@@ -59,6 +60,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         needed_scope: what the token lacks.
         rate: how many requests are allowed, ``100/s``.
         retry_after_s: when the next request is admitted.
+        allowed: the methods that this address knows.
     """
 
     type: str
@@ -76,6 +78,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     needed_scope: str | None = None
     rate: str | None = None
     retry_after_s: float | None = None
+    allowed: list[str] | None = None
 
 
 STATUSES: Final[Mapping[type[Exception], tuple[HTTPStatus, str]]] = {
@@ -89,6 +92,7 @@ STATUSES: Final[Mapping[type[Exception], tuple[HTTPStatus, str]]] = {
     DuplicateJob: (HTTPStatus.CONFLICT, "duplicate_job"),
     IdempotencyKeyReused: (HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency_key_reused"),
     JobNotFound: (HTTPStatus.NOT_FOUND, "job_not_found"),
+    RetryRefused: (HTTPStatus.CONFLICT, "retry_refused"),
     UnsupportedMediaType: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
     RequestTooLarge: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "request_too_large"),
     RequestTooSlow: (HTTPStatus.REQUEST_TIMEOUT, "request_too_slow"),
@@ -145,17 +149,42 @@ def headers_of(error: AegisError) -> dict[str, str]:
             return {}
 
 
+def from_unknown_queue_in_path(_: Request[Any, Any, Any], error: InvalidQueueType) -> Response[Problem]:
+    """404: where the queue is in the path, nothing is at that address."""
+    code = STATUSES[InvalidQueueType][1]
+    return problem(HTTPStatus.NOT_FOUND, code, str(error), **vars(error))
+
+
 def from_store(_: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     logger.warning("Redis is away: %s", error)
     detail = "Redis does not answer now; the same request may succeed in a moment"
     return problem(HTTPStatus.SERVICE_UNAVAILABLE, "store_unreachable", detail)
 
 
-def from_litestar(_: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
+def from_litestar(_: Request[Any, Any, Any] | None, error: HTTPException) -> Response[Problem]:
+    """What the framework refuses by itself; the status' name is the code."""
     status = HTTPStatus(error.status_code)
     response = problem(status, status.name.lower(), error.detail or status.phrase)
     response.headers.update(error.headers or {})
     return response
+
+
+def from_wrong_method(request: Request[Any, Any, Any], error: MethodNotAllowedException) -> Response[Problem]:
+    headers = error.headers or {}
+    allowed = next((value.split(", ") for name, value in headers.items() if name.lower() == "allow"), [])
+    detail = f"{request.method} does not work here; {', '.join(allowed)} do"
+    response = problem(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", detail, allowed=allowed)
+    response.headers.update(headers)
+    return response
+
+
+def from_parameter(_: Request[Any, Any, Any], error: ValidationException) -> Response[Problem]:
+    """The first parameter of the path or the query that is not what its route takes."""
+    code = STATUSES[InvalidRequest][1]
+    for wrong in error.extra if isinstance(error.extra, list) else []:
+        name, message = wrong.get("key", "$"), wrong.get("message", "")
+        return problem(HTTPStatus.BAD_REQUEST, code, f"{name}: {message[:1].lower()}{message[1:]}", path=name)
+    return problem(HTTPStatus.BAD_REQUEST, code, error.detail, path="$")
 
 
 def from_anything(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
@@ -169,5 +198,9 @@ def from_anything(request: Request[Any, Any, Any], error: Exception) -> Response
 EXCEPTION_HANDLERS: Final[dict[int | type[Exception], Any]] = {
     AegisError: from_our_error,
     HTTPException: from_litestar,
+    MethodNotAllowedException: from_wrong_method,
+    ValidationException: from_parameter,
     Exception: from_anything,
 }
+UNKNOWN_QUEUE_IN_PATH: Final[dict[int | type[Exception], Any]] = {InvalidQueueType: from_unknown_queue_in_path}
+"""For the routes that have a queue in their path."""

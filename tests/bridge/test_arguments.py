@@ -138,3 +138,26 @@ def test_function_without_ctx_is_refused() -> None:
 
     with pytest.raises(ConfigurationError, match="first parameter must be arq's ctx"):
         Signature(task, task_name="task")
+
+
+def test_schema_tells_what_the_docstring_says_of_an_argument() -> None:
+    async def send(ctx: dict[str, Any], to: str, *rest: str, size: int = 1, silent: bool = False) -> None:
+        """Sends.
+
+        Args:
+            ctx: arq's job context.
+            to (str): an address,
+                with a domain: no list.
+            *rest: more of them.
+            size: 1 to 3.
+
+        Raises:
+            silent: is none of them.
+        """
+
+    properties = Signature(send, task_name="send").json_schema["properties"]
+    assert {name: schema.get("description") for name, schema in properties.items()} == {
+        "to": "an address, with a domain: no list.",
+        "size": "1 to 3.",
+        "silent": None,
+    }

@@ -171,23 +171,28 @@ class Commands:
         self.environ = {**outer, **own, **environ}
         self.started: list[Command] = []
 
-    def start(self, *arguments: str, stdin: int = subprocess.DEVNULL, **environ: str) -> Command:
-        """The command, which goes on running; ``stdin`` is a file descriptor to read from."""
+    def start(self, *arguments: str, **environ: str) -> Command:
+        """The command, which goes on running."""
+        return self.start_reading(subprocess.DEVNULL, *arguments, **environ)
+
+    def start_reading(self, stdin: int, *arguments: str, **environ: str) -> Command:
+        """The same, with a file descriptor as its standard input."""
         command = Command(list(arguments), self.folder, len(self.started), {**self.environ, **environ}, stdin)
         self.started.append(command)
         return command
 
-    def run(
-        self, *arguments: str, exit_code: int = 0, timeout_s: float = 60, typed: bytes | None = None, **environ: str
+    def run(self, *arguments: str, exit_code: int = 0, timeout_s: float = 60, **environ: str) -> Command:
+        """The command, once it has ended with this exit code."""
+        return self.run_reading(b"", *arguments, exit_code=exit_code, timeout_s=timeout_s, **environ)
+
+    def run_reading(
+        self, typed: bytes, *arguments: str, exit_code: int = 0, timeout_s: float = 60, **environ: str
     ) -> Command:
-        """The command, once it has ended with this exit code; ``typed`` is its standard input."""
-        if typed is None:
-            command = self.start(*arguments, **environ)
-        else:
-            path = self.folder / f"{len(self.started)}.in"
-            path.write_bytes(typed)
-            with path.open("rb") as stdin:
-                command = self.start(*arguments, stdin=stdin.fileno(), **environ)
+        """The same, with this as its standard input."""
+        path = self.folder / f"{len(self.started)}.in"
+        path.write_bytes(typed)
+        with path.open("rb") as stdin:
+            command = self.start_reading(stdin.fileno(), *arguments, **environ)
         ended_with = command.wait(timeout_s)
         assert ended_with == exit_code, f"{arguments}: {ended_with}\n{command.stdout}\n{command.stderr}"
         assert "Traceback (most recent call last)" not in command.stdout

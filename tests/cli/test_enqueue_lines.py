@@ -42,7 +42,7 @@ def bodies(redis: Redis, queue: str = "load_test") -> list[dict[str, Any]]:
 
 def test_each_line_is_the_arguments_of_a_job(commands: Commands, sync_redis: Redis) -> None:
     lines = b"".join(b'{"delay_ms": %d}\n' % number for number in range(2500))
-    command = commands.run("enqueue", IO, "--stdin", typed=lines)
+    command = commands.run_reading(lines, "enqueue", IO, "--stdin")
     assert command.stdout.startswith("2500 enqueued in ")
     assert command.stderr == ""
     assert sorted(body["k"]["delay_ms"] for body in bodies(sync_redis)) == list(range(2500))
@@ -51,7 +51,7 @@ def test_each_line_is_the_arguments_of_a_job(commands: Commands, sync_redis: Red
 def test_refused_lines_are_told_with_their_numbers_and_do_not_keep_the_others_back(
     commands: Commands, sync_redis: Redis
 ) -> None:
-    command = commands.run("enqueue", IO, "--stdin", typed=REFUSED, exit_code=1)
+    command = commands.run_reading(REFUSED, "enqueue", IO, "--stdin", exit_code=1)
     assert command.stdout.startswith("3 enqueued, 4 refused in ")
     told = command.stderr.splitlines()
     assert [line.partition(":")[0] for line in told] == ["line 3", "line 6", "line 4", "line 8"]
@@ -62,7 +62,7 @@ def test_refused_lines_are_told_with_their_numbers_and_do_not_keep_the_others_ba
 
 def test_json_has_a_line_for_each_that_is_refused_and_the_sum(commands: Commands) -> None:
     lines = b'{"task_name": "%b", "task_id": "a"}\n' % IO.encode()
-    command = commands.run("enqueue", "--stdin", "--json", typed=lines * 2 + b'{"task_name": 7}\n', exit_code=1)
+    command = commands.run_reading(lines * 2 + b'{"task_name": 7}\n', "enqueue", "--stdin", "--json", exit_code=1)
     taken, wrong, total = map(json.loads, command.lines)
     assert (taken["line"], taken["status"], taken["task_id"]) == (2, "duplicate", "a")
     assert (wrong["line"], wrong["error"]["path"]) == (3, "$.task_name")
@@ -73,23 +73,23 @@ def test_json_has_a_line_for_each_that_is_refused_and_the_sum(commands: Commands
 
 def test_options_are_for_all_lines_and_a_request_wins_over_them(commands: Commands, sync_redis: Redis) -> None:
     lines = b'{"task_name": "%b"}\n{"task_name": "%b", "delay_seconds": 0}\n' % (IO.encode(), IO.encode())
-    commands.run("enqueue", "--stdin", "--delay", "600", "--queue", "load_test", typed=lines)
+    commands.run_reading(lines, "enqueue", "--stdin", "--delay", "600", "--queue", "load_test")
     entries: list[tuple[bytes, dict[bytes, bytes]]] = sync_redis.xrange(keys.EVENTS)  # type: ignore[assignment]
     assert [fields[b"kind"] for _, fields in entries] == [b"job.deferred", b"job.enqueued"]
 
 
 def test_no_lines_are_no_jobs(commands: Commands) -> None:
-    assert commands.run("enqueue", IO, "--stdin", typed=b"\n").stdout.startswith("0 enqueued in ")
+    assert commands.run_reading(b"\n", "enqueue", IO, "--stdin").stdout.startswith("0 enqueued in ")
 
 
 def test_long_list_of_refused_lines_is_cut(cli: Commands) -> None:
-    command = cli.run("enqueue", IO, "--stdin", typed=b"x\n" * 2000, exit_code=1)
+    command = cli.run_reading(b"x\n" * 2000, "enqueue", IO, "--stdin", exit_code=1)
     assert len(command.stderr.splitlines()) == 11
     assert command.stderr.endswith("… and 1990 more lines\n")
 
 
 def test_endless_line_is_refused(cli: Commands) -> None:
-    command = cli.run("enqueue", IO, "--stdin", typed=b'{"delay_ms": 1}\n' + b"x" * 20_000_000, exit_code=2)
+    command = cli.run_reading(b'{"delay_ms": 1}\n' + b"x" * 20_000_000, "enqueue", IO, "--stdin", exit_code=2)
     assert command.stderr == "aegis-tasks: line 2 is longer than 16777216 bytes\n"
     assert command.stdout.startswith("stopped: 1 enqueued in ")
 
@@ -118,7 +118,7 @@ def test_lines_of_a_slow_pipe_are_enqueued_as_they_come(
     commands: Commands, sync_redis: Redis, pipe: tuple[int, int]
 ) -> None:
     reader, writer = pipe
-    command = commands.start("enqueue", IO, "--stdin", stdin=reader)
+    command = commands.start_reading(reader, "enqueue", IO, "--stdin")
     for number in (1, 2):
         os.write(writer, b'{"delay_ms": 1}\n{"delay_')
         wait_until(lambda number=number: enqueued(sync_redis, number), what="the job")  # type: ignore[misc]
@@ -138,7 +138,7 @@ def test_redis_that_goes_away_ends_it_with_what_was_enqueued(
     cli: Commands, valkey: ValkeyChild, pipe: tuple[int, int], tmp_path: Path
 ) -> None:
     reader, writer = pipe
-    command: Command = cli.start("enqueue", IO, "--stdin", stdin=reader, REDIS_URL=valkey.url)
+    command: Command = cli.start_reading(reader, "enqueue", IO, "--stdin", REDIS_URL=valkey.url)
     os.write(writer, b'{"delay_ms": 1}\n')
     with Redis.from_url(valkey.url) as redis:
         wait_until(lambda: enqueued(redis, 1), what="the job")

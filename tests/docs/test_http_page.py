@@ -123,3 +123,12 @@ async def test_example_of_a_problem_is_what_the_gateway_answers(gateway: httpx.A
     (example,) = [block for block in PAGE.blocks if block.language == "json"]
     answer = await gateway.post(ENQUEUE, json={"task_name": "io_simulation_task", "kwargs": {"delay": 1}})
     assert answer.json() == httpx.Response(200, text=example.text).json()
+
+
+async def test_retry_of_a_job_that_has_not_failed_gets_the_documented_problem(gateway: httpx.AsyncClient) -> None:
+    await gateway.post(ENQUEUE, json={"task_name": "io_simulation_task", "task_id": "waits"})
+    assert_is_documented(await gateway.post("/api/v1/tasks/waits/retry"), "retry_refused")
+
+
+async def test_wrong_method_gets_the_documented_problem(gateway: httpx.AsyncClient) -> None:
+    assert_is_documented(await gateway.get(ENQUEUE), "method_not_allowed")

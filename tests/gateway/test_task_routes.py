@@ -47,6 +47,7 @@ async def test_list_describes_a_task_with_the_schema_of_its_arguments(gateway: h
     assert io["summary"].startswith("Waits the way network calls do")
     assert (io["timeout_seconds"], io["max_tries"]) == (60, 3)
     assert io["arguments"]["properties"]["delay_ms"] == {
+        "description": "wait of one operation in ms, 0 to 60 000, give or take 20 %. Default 100.",
         "type": "integer",
         "minimum": 0,
         "maximum": 60_000,

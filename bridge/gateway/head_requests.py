@@ -1,0 +1,45 @@
+"""``HEAD`` on every ``GET`` route: the same answer without its body (RFC 9110, 9.3.2)."""
+
+import asyncio
+from collections.abc import Awaitable
+from contextlib import suppress
+from typing import Any
+
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["HeadRequests"]
+
+
+class HeadRequests:
+    """An ASGI application that asks another one for ``GET`` where it is asked for ``HEAD``."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Hands everything else on as it is."""
+        if scope.get("method") == "HEAD":
+            return answer_head(self.app, scope, receive, send)
+        return self.app(scope, receive, send)
+
+
+async def answer_head(app: ASGIApp, scope: Any, receive: Receive, send: Send) -> None:
+    started = asyncio.Event()
+
+    async def send_start(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await send(message)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            started.set()
+
+    as_get: Any = {**scope, "method": "GET"}
+    answering = asyncio.ensure_future(app(as_get, receive, send_start))
+    starting = asyncio.ensure_future(started.wait())
+    try:
+        await asyncio.wait({answering, starting}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        starting.cancel()
+        if started.is_set() and not answering.done():
+            answering.cancel()  # what is left is a body, perhaps one without an end
+        with suppress(asyncio.CancelledError):
+            await answering
