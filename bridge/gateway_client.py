@@ -91,6 +91,7 @@ ERRORS: Final[Mapping[str, type[AegisError]]] = {
     "configuration_error": ConfigurationError,
 }
 """``code`` of a problem -> the error it was on the other side; others are a `GatewayProblem`."""
+NO_SUCH_ROUTE: Final = {"not_found", "method_not_allowed"}
 OF_A_PROBLEM: Final = {"type", "title", "status", "detail", "code", "instance"}
 
 Answer = TypeVar("Answer")
@@ -389,6 +390,8 @@ class GatewayClient:
                 return GatewayUnreachable(self.address, f"{answer.status_code} {answer.reason_phrase}")
             return self._strange(answer, "no gateway of aegis-tasks answers so; is the address right?")
         facts = {name: value for name, value in problem.items() if name not in OF_A_PROBLEM}
+        if code in NO_SUCH_ROUTE:
+            return self._strange(answer, "it does not know this; is it another version?")
         error_type = ERRORS.get(code)
         if error_type is None:
             return GatewayProblem(detail, code=code, status=answer.status_code)

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import functools
 import io
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
 import msgspec
@@ -98,7 +98,7 @@ def complete_dead_job(incomplete: str) -> Offer:
 def latest_jobs(incomplete: str, takes: Callable[[str], bool]) -> Offer:
     """The jobs of the latest events, newest first, whose latest event is of such a kind."""
     latest: dict[str, Event] = {}
-    for event in reversed(wait_briefly(latest_events())):
+    for event in reversed(latest_events()):
         if event.job_id:
             latest.setdefault(event.job_id, event)
     offer = [(job_id, f"{one.task} {one.kind}") for job_id, one in latest.items() if takes(one.kind)]
@@ -109,10 +109,6 @@ def begun_with(incomplete: str, offer: Offer) -> Offer:
     return [(value, meaning) for value, meaning in offer if value.startswith(incomplete)]
 
 
-def wait_briefly(main: Coroutine[Any, Any, Any]) -> Any:
-    return asyncio.run(asyncio.wait_for(main, PATIENCE_S))
-
-
 def tasks_and_queues() -> list[tuple[str, str, str]]:
     """Name, queue and summary of every task."""
     from bridge.catalog import load_catalog
@@ -120,8 +116,7 @@ def tasks_and_queues() -> list[tuple[str, str, str]]:
 
     settings = read_settings()
     if gateway_options.chosen(settings)[0]:
-        found = wait_briefly(tasks_of_the_gateway(settings))
-        return [(task.name, task.queue, task.summary) for task in found.tasks]
+        return [(task.name, task.queue, task.summary) for task in ask(settings, lambda backend: backend.tasks()).tasks]
     queues = load_catalog(settings.queues).queues.values()
     return [(task.name, queue.name, task.summary) for queue in queues for task in queue.tasks.values()]
 
@@ -132,43 +127,46 @@ def queue_names() -> list[str]:
 
     settings = read_settings()
     if gateway_options.chosen(settings)[0]:
-        return list(wait_briefly(tasks_of_the_gateway(settings)).queues)
+        return list(ask(settings, lambda backend: backend.tasks()).queues)
     return list(load_catalog(settings.queues).queues)
 
 
-async def tasks_of_the_gateway(settings: "Settings") -> Any:
-    async with open_quickly(settings) as backend:
-        return await backend.tasks()
-
-
-async def latest_events() -> "list[Event]":
+def latest_events() -> "list[Event]":
     from bridge.event_stream import EventFilter
     from bridge.settings import read_settings
 
-    async with open_quickly(read_settings()) as backend:
-        return await backend.latest_events(EventFilter(), limit=LATEST_EVENTS)
+    found: list[Event] = ask(read_settings(), lambda backend: backend.latest_events(EventFilter(), limit=LATEST_EVENTS))
+    return found
 
 
-@contextlib.asynccontextmanager
-async def open_quickly(settings: "Settings") -> "AsyncIterator[Backend]":
-    """The gateway, or Redis if it runs already.
+def ask(settings: "Settings", question: "Callable[[Backend], Awaitable[Any]]") -> Any:
+    """The answer of the gateway, or of Redis if it runs already; loading what asks takes no part of the patience.
 
     Raises:
         LookupError: the embedded Valkey does not run.
+        TimeoutError: nobody answers in time.
     """
     from bridge.broker import is_embedded
     from cli.context import open_backend, open_store
 
     if gateway_options.chosen(settings)[0]:
-        async with open_backend() as client:
-            yield client
-        return
-    if is_embedded(settings):
+        import httpx  # noqa: F401
+
+        from bridge import gateway_client  # noqa: F401
+
+        opening: Any = open_backend()
+    elif is_embedded(settings):
         from bridge.embedded_valkey import find_running
 
         url = find_running(settings.data_dir)
         if url is None:
             raise LookupError
-        settings = msgspec.structs.replace(settings, redis_url=url)
-    async with open_store(settings) as store:
-        yield store
+        opening = open_store(msgspec.structs.replace(settings, redis_url=url))
+    else:
+        opening = open_store(settings)
+
+    async def answer() -> Any:
+        async with opening as backend:
+            return await question(backend)
+
+    return asyncio.run(asyncio.wait_for(answer(), PATIENCE_S))

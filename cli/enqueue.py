@@ -12,7 +12,6 @@ from bridge.errors import Forbidden, InvalidRequest
 from bridge.inspector import JobResult
 from cli.completion import complete_queue, complete_task
 from cli.context import open_backend, run
-from cli.enqueue_lines import enqueue_lines
 from cli.jobs import print_result
 from cli.options import Json
 from cli.printing import console, print_json, this_command
@@ -92,6 +91,8 @@ def enqueue(
     if stdin:
         alone = {"-a": arg, "--args": args, "--id": id, "--idempotency-key": idempotency_key, "--wait": wait}
         refuse_beside_stdin([option for option, value in alone.items() if value])
+        from cli.enqueue_lines import enqueue_lines  # with its progress bar, which no single job needs
+
         enqueue_lines(said, json=json)
         return
     if task is None:

@@ -43,8 +43,28 @@ NEED_REDIS: Final = {"serve", "gateway", "worker", "burst", "tokens", "verify", 
 """Commands that no gateway can stand in for."""
 
 
+class Named:
+    """All that completion needs of a command that it offers."""
+
+    hidden = False
+
+    def get_short_help_str(self, limit: int = 0) -> str:
+        """Nothing: what a command does is known once it is imported."""
+        return ""
+
+
 class CommandsOnDemand(typer.core.TyperGroup):
     """A group that imports a command's module when the command is used, or described in the help."""
+
+    is_offering = False
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """The names that begin so, without an import of any of them."""
+        self.is_offering = True
+        try:
+            return super().shell_complete(ctx, incomplete)
+        finally:
+            self.is_offering = False
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names, in the order of the table."""
@@ -54,6 +74,8 @@ class CommandsOnDemand(typer.core.TyperGroup):
         """The command of this name, ``None`` if there is none."""
         if cmd_name not in COMMANDS:
             return None
+        if self.is_offering:
+            return Named()
         found = getattr(import_module(COMMANDS[cmd_name]), cmd_name)
         if isinstance(found, typer.Typer):
             command: Any = typer.main.get_group(found)

@@ -3,7 +3,6 @@
 from bridge.catalog import TaskDescription, load_catalog
 from bridge.settings import read_settings
 from cli import gateway_options
-from cli.context import open_backend, run
 from cli.options import Json
 from cli.printing import print_json, print_table
 
@@ -27,11 +26,15 @@ def read() -> list[TaskDescription]:
     """Those of the gateway, or else of the settings: which takes no Redis."""
     settings = read_settings()
     if gateway_options.chosen(settings)[0]:
+        from cli.context import run  # a client of Redis, which takes longer to load than all else here
+
         return run(ask())
     return [task.describe() for queue in load_catalog(settings.queues).queues.values() for task in queue.tasks.values()]
 
 
 async def ask() -> list[TaskDescription]:
+    from cli.context import open_backend
+
     async with open_backend() as backend:
         return (await backend.tasks()).tasks
 

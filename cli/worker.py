@@ -48,8 +48,7 @@ def worker(
 
     Of several, one that dies is started again, after 0.5 s and then up to 10 s. Their output goes where the command's
     own goes. One Ctrl-C or SIGTERM stops all, and the command ends when the last of them has. With --burst none is
-    started again, and the exit code is the highest one of the processes, 128 and the signal's number if one was
-    killed.
+    started again, and the exit code is the highest one of the processes (128 and the signal's number if killed).
 
     **Examples:** `aegis-tasks worker`, `aegis-tasks worker load_test --processes 4`
     """

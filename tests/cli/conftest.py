@@ -11,6 +11,7 @@ from redis import Redis
 from bridge import keys
 from cli.main import main
 from tests.cli.processes import Commands, ValkeyChild, is_of_ours
+from tests.end_to_end.serving import start_gateway
 
 
 @pytest.fixture
@@ -69,6 +70,24 @@ def in_process(
     for name in set(sys.modules) - modules:
         if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
             del sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def gateway_url(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A gateway process on the real Valkey."""
+    commands = Commands(tmp_path_factory.mktemp("gateway"), REDIS_URL=valkey_url)
+    _, port = start_gateway(commands)
+    yield f"http://127.0.0.1:{port}"
+    commands.close()
+
+
+@pytest.fixture(params=["redis", "gateway"])
+def anywhere(request: pytest.FixtureRequest, in_process: InProcess, monkeypatch: pytest.MonkeyPatch) -> InProcess:
+    """As `in_process`: each test that takes it runs on Redis, and through a gateway while no Redis is to be reached."""
+    if request.param == "gateway":
+        monkeypatch.setenv("AEGIS_URL", request.getfixturevalue("gateway_url"))
+        monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    return in_process
 
 
 @pytest.fixture

@@ -93,14 +93,21 @@ def kill(processes: list[psutil.Process]) -> None:
 class Command:
     """A command that runs, its output going to files."""
 
-    def __init__(self, arguments: list[str], folder: Path, number: int, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        arguments: list[str],
+        folder: Path,
+        number: int,
+        environ: Mapping[str, str],
+        stdin: int = subprocess.DEVNULL,
+    ) -> None:
         self.out, self.err = folder / f"{number}.out", folder / f"{number}.err"
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "cli", *arguments],
                 cwd=folder,
                 env=environ,
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=out,
                 stderr=err,
                 start_new_session=True,  # so that no signal of the test run's own terminal reaches it
@@ -166,13 +173,26 @@ class Commands:
 
     def start(self, *arguments: str, **environ: str) -> Command:
         """The command, which goes on running."""
-        command = Command(list(arguments), self.folder, len(self.started), {**self.environ, **environ})
+        return self.start_reading(subprocess.DEVNULL, *arguments, **environ)
+
+    def start_reading(self, stdin: int, *arguments: str, **environ: str) -> Command:
+        """The same, with a file descriptor as its standard input."""
+        command = Command(list(arguments), self.folder, len(self.started), {**self.environ, **environ}, stdin)
         self.started.append(command)
         return command
 
     def run(self, *arguments: str, exit_code: int = 0, timeout_s: float = 60, **environ: str) -> Command:
         """The command, once it has ended with this exit code."""
-        command = self.start(*arguments, **environ)
+        return self.run_reading(b"", *arguments, exit_code=exit_code, timeout_s=timeout_s, **environ)
+
+    def run_reading(
+        self, typed: bytes, *arguments: str, exit_code: int = 0, timeout_s: float = 60, **environ: str
+    ) -> Command:
+        """The same, with this as its standard input."""
+        path = self.folder / f"{len(self.started)}.in"
+        path.write_bytes(typed)
+        with path.open("rb") as stdin:
+            command = self.start_reading(stdin.fileno(), *arguments, **environ)
         ended_with = command.wait(timeout_s)
         assert ended_with == exit_code, f"{arguments}: {ended_with}\n{command.stdout}\n{command.stderr}"
         assert "Traceback (most recent call last)" not in command.stdout

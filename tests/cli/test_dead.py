@@ -43,17 +43,17 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     os.close(master)
 
 
-def ids(in_process: InProcess, *arguments: str) -> list[str]:
-    return [letter["task_id"] for letter in json.loads(in_process("dead", "list", "--json", *arguments).stdout)]
+def ids(anywhere: InProcess, *arguments: str) -> list[str]:
+    return [letter["task_id"] for letter in json.loads(anywhere("dead", "list", "--json", *arguments).stdout)]
 
 
 # --- list ----------------------------------------------------------------------------------------
 
 
-def test_list_is_a_table_with_the_latest_first(in_process: InProcess, sync_redis: Redis) -> None:
+def test_list_is_a_table_with_the_latest_first(anywhere: InProcess, sync_redis: Redis) -> None:
     bury(sync_redis, "old", age_s=2 * HOUR_S, task="cleanup_temp_files", queue="system")
     bury(sync_redis, "new", age_s=90, error="TimeoutError")
-    header, *rows = in_process("dead", "list").stdout.splitlines()
+    header, *rows = anywhere("dead", "list").stdout.splitlines()
     assert header.split() == ["id", "queue", "task", "error", "attempts", "age"]
     assert [row.split()[:6] for row in rows] == [
         ["new", "load_test", IO, "TimeoutError:", "no", "3"],
@@ -62,16 +62,16 @@ def test_list_is_a_table_with_the_latest_first(in_process: InProcess, sync_redis
     assert [row.split()[6] for row in rows] == ["1m", "2:00:00"]
 
 
-def test_list_without_letters_says_so(in_process: InProcess, sync_redis: Redis) -> None:
-    assert in_process("dead", "list").stdout == "no dead letters\n"
-    assert json.loads(in_process("dead", "list", "--json").stdout) == []
+def test_list_without_letters_says_so(anywhere: InProcess, sync_redis: Redis) -> None:
+    assert anywhere("dead", "list").stdout == "no dead letters\n"
+    assert json.loads(anywhere("dead", "list", "--json").stdout) == []
 
 
 def test_list_as_json_has_the_arguments_and_the_traceback_where_it_is_asked_for(
-    in_process: InProcess, sync_redis: Redis
+    anywhere: InProcess, sync_redis: Redis
 ) -> None:
     bury(sync_redis, "a")
-    (letter,) = json.loads(in_process("dead", "list", "--json").stdout)
+    (letter,) = json.loads(anywhere("dead", "list", "--json").stdout)
     del letter["failed_at"]
     assert letter == {
         "task_id": "a",
@@ -84,9 +84,9 @@ def test_list_as_json_has_the_arguments_and_the_traceback_where_it_is_asked_for(
         "error": {"type": "ValueError", "message": "no\nmore"},
         "obstacle": None,
     }
-    (letter,) = json.loads(in_process("dead", "list", "a", "--json", "--traceback").stdout)
+    (letter,) = json.loads(anywhere("dead", "list", "a", "--json", "--traceback").stdout)
     assert letter["traceback"] == "File mail.py, line 7"
-    assert in_process("dead", "list", "--traceback").stdout.splitlines()[-2:] == ["a", "File mail.py, line 7"]
+    assert anywhere("dead", "list", "--traceback").stdout.splitlines()[-2:] == ["a", "File mail.py, line 7"]
 
 
 @pytest.mark.parametrize(
@@ -104,26 +104,26 @@ def test_list_as_json_has_the_arguments_and_the_traceback_where_it_is_asked_for(
     ],
 )
 def test_list_shows_what_is_asked_for(
-    in_process: InProcess, sync_redis: Redis, arguments: tuple[str, ...], found: list[str]
+    anywhere: InProcess, sync_redis: Redis, arguments: tuple[str, ...], found: list[str]
 ) -> None:
     bury(sync_redis, "new")
     bury(sync_redis, "odd", age_s=HOUR_S, error="KeyError")
     bury(sync_redis, "other", age_s=3 * HOUR_S, task="cleanup_temp_files", queue="system")
     bury(sync_redis, "old", age_s=25 * HOUR_S)
-    assert ids(in_process, *arguments) == found
+    assert ids(anywhere, *arguments) == found
 
 
-def test_list_by_error_counts(in_process: InProcess, sync_redis: Redis) -> None:
+def test_list_by_error_counts(anywhere: InProcess, sync_redis: Redis) -> None:
     for number in range(60):
         bury(sync_redis, str(number))
     bury(sync_redis, "odd", error="KeyError")
-    header, *rows = [line.split() for line in in_process("dead", "list", "--by-error").stdout.splitlines()]
+    header, *rows = [line.split() for line in anywhere("dead", "list", "--by-error").stdout.splitlines()]
     assert header == ["queue", "task", "error", "jobs"]
     assert rows == [["load_test", IO, "ValueError", "60"], ["load_test", IO, "KeyError", "1"]]
-    assert json.loads(in_process("dead", "list", "--by-error", "--error", "KeyError", "--json").stdout) == [
+    assert json.loads(anywhere("dead", "list", "--by-error", "--error", "KeyError", "--json").stdout) == [
         {"queue_type": "load_test", "task_name": IO, "error_type": "KeyError", "count": 1}
     ]
-    assert in_process("dead", "list", "--by-error", "--queue", "system").stdout == "no dead letters\n"
+    assert anywhere("dead", "list", "--by-error", "--queue", "system").stdout == "no dead letters\n"
 
 
 @pytest.mark.parametrize(
@@ -138,10 +138,10 @@ def test_list_by_error_counts(in_process: InProcess, sync_redis: Redis) -> None:
     ],
 )
 def test_wrong_usage_is_told_in_one_line(
-    in_process: InProcess, sync_redis: Redis, arguments: list[str], told: str
+    anywhere: InProcess, sync_redis: Redis, arguments: list[str], told: str
 ) -> None:
     bury(sync_redis, "a")
-    ended = in_process("dead", *arguments)
+    ended = anywhere("dead", *arguments)
     assert (ended.exit_code, ended.stdout) == (2, "")
     assert ended.stderr.startswith("aegis-tasks: ")
     assert ended.stderr.count("\n") == 1
@@ -149,25 +149,25 @@ def test_wrong_usage_is_told_in_one_line(
     assert sync_redis.zcard(keys.dead("load_test")) == 1
 
 
-def test_group_without_a_command_shows_its_commands(in_process: InProcess) -> None:
+def test_group_without_a_command_shows_its_commands(anywhere: InProcess) -> None:
     for arguments in (["dead"], ["dead", "-h"]):
-        ended = in_process(*arguments)
+        ended = anywhere(*arguments)
         assert all(name in ended.stdout + ended.stderr for name in ("list", "retry", "purge"))
 
 
 # --- retry ---------------------------------------------------------------------------------------
 
 
-def test_retry_by_filter_requeues_and_counts(in_process: InProcess, sync_redis: Redis) -> None:
+def test_retry_by_filter_requeues_and_counts(anywhere: InProcess, sync_redis: Redis) -> None:
     for number in range(3):
         bury(sync_redis, f"io-{number}")
     bury(sync_redis, "other", task="cleanup_temp_files", queue="system")
-    assert in_process("dead", "retry", "--task", IO).stdout == "3 requeued\n"
-    assert ids(in_process) == ["other"]
-    assert json.loads(in_process("status", "io-1", "--json").stdout)["status"] == "queued"
-    again = in_process("dead", "retry", "--task", IO)
+    assert anywhere("dead", "retry", "--task", IO).stdout == "3 requeued\n"
+    assert ids(anywhere) == ["other"]
+    assert json.loads(anywhere("status", "io-1", "--json").stdout)["status"] == "queued"
+    again = anywhere("dead", "retry", "--task", IO)
     assert (again.exit_code, again.stdout) == (0, "no dead letters\n")
-    answer = in_process("dead", "retry", "--all", "--json")
+    answer = anywhere("dead", "retry", "--all", "--json")
     assert json.loads(answer.stdout) == {"requeued": 1, "refused": [], "not_found": []}
 
 
@@ -179,88 +179,88 @@ def test_retry_of_many_shows_how_far_it_is(cli: Commands, sync_redis: Redis) -> 
     assert "101/101" in command.stderr
 
 
-def test_retry_says_what_it_could_not_do(in_process: InProcess, sync_redis: Redis) -> None:
-    in_process("enqueue", IO, "--id", "again")
+def test_retry_says_what_it_could_not_do(anywhere: InProcess, sync_redis: Redis) -> None:
+    anywhere("enqueue", IO, "--id", "again")
     bury(sync_redis, "again")
     bury(sync_redis, "unreadable", task="<unknown>")
     bury(sync_redis, "good")
-    ended = in_process("dead", "retry", "again", "unreadable", "good", "nobody")
+    ended = anywhere("dead", "retry", "again", "unreadable", "good", "nobody")
     assert (ended.exit_code, ended.stdout) == (1, "1 requeued\n")
     assert set(ended.stderr.splitlines()) == {
         "again: its id was enqueued again, and that job waits or runs",
         "unreadable: its payload could not be read, so its task and arguments are not known",
         "nobody: no dead letter has this id",
     }
-    answer = json.loads(in_process("dead", "retry", "again", "nobody", "--json").stdout)
+    answer = json.loads(anywhere("dead", "retry", "again", "nobody", "--json").stdout)
     assert (answer["requeued"], answer["not_found"]) == (0, ["nobody"])
     assert [(one["task_id"], one["verdict"]) for one in answer["refused"]] == [("again", "alive")]
 
 
-def test_id_without_letter_ends_with_3(in_process: InProcess, sync_redis: Redis) -> None:
+def test_id_without_letter_ends_with_3(anywhere: InProcess, sync_redis: Redis) -> None:
     bury(sync_redis, "a")
     for command in (["retry"], ["purge", "--yes"]):
-        ended = in_process("dead", *command, "nobody")
+        ended = anywhere("dead", *command, "nobody")
         assert (ended.exit_code, ended.stderr) == (3, "nobody: no dead letter has this id\n")
-    assert ids(in_process) == ["a"]
+    assert ids(anywhere) == ["a"]
 
 
 # --- purge ---------------------------------------------------------------------------------------
 
 
-def test_purge_forgets_what_is_meant(in_process: InProcess, sync_redis: Redis) -> None:
+def test_purge_forgets_what_is_meant(anywhere: InProcess, sync_redis: Redis) -> None:
     bury(sync_redis, "old", age_s=3 * HOUR_S)
     bury(sync_redis, "new")
-    assert in_process("dead", "purge", "--older-than", "2h", "--yes").stdout == "1 purged\n"
-    assert ids(in_process) == ["new"]
-    answer = in_process("dead", "purge", "--all", "--yes", "--json")
+    assert anywhere("dead", "purge", "--older-than", "2h", "--yes").stdout == "1 purged\n"
+    assert ids(anywhere) == ["new"]
+    answer = anywhere("dead", "purge", "--all", "--yes", "--json")
     assert json.loads(answer.stdout) == {"purged": 1, "refused": [], "not_found": []}
     assert sync_redis.keys("aegis:dead:*") == []
 
 
 @pytest.mark.parametrize(("typed", "exit_code", "left"), [(b"y\n", 0, 0), (b"n\n", 1, 2), (b"\n", 1, 2)])
 def test_purge_asks_on_a_terminal(
-    in_process: InProcess, sync_redis: Redis, terminal: int, typed: bytes, exit_code: int, left: int
+    anywhere: InProcess, sync_redis: Redis, terminal: int, typed: bytes, exit_code: int, left: int
 ) -> None:
     bury(sync_redis, "a")
     bury(sync_redis, "b")
     os.write(terminal, typed)
-    ended = in_process("dead", "purge", "--all")
+    ended = anywhere("dead", "purge", "--all")
     assert ended.exit_code == exit_code
     assert "purge 2 dead letters?" in ended.stderr
     assert sync_redis.zcard(keys.dead("load_test")) == left
 
 
-def test_purge_of_nothing_does_not_ask(in_process: InProcess, sync_redis: Redis, terminal: int) -> None:
-    assert in_process("dead", "purge", "--all").stdout == "no dead letters\n"
+def test_purge_of_nothing_does_not_ask(anywhere: InProcess, sync_redis: Redis, terminal: int) -> None:
+    assert anywhere("dead", "purge", "--all").stdout == "no dead letters\n"
 
 
 # --- one job -------------------------------------------------------------------------------------
 
 
-def test_failed_job_is_retried(in_process: InProcess, cli: Commands, sync_redis: Redis) -> None:
-    in_process("enqueue", "failure_testing_task", "-a", "failure_rate=1", "--id", "a")
+def test_failed_job_is_retried(anywhere: InProcess, cli: Commands, sync_redis: Redis) -> None:
+    anywhere("enqueue", "failure_testing_task", "-a", "failure_rate=1", "--id", "a")
     cli.run("burst", "load_test", exit_code=1)
-    assert in_process("result", "a").exit_code == 1
-    assert in_process("retry", "a").stdout == "requeued on load_test\n"
-    assert json.loads(in_process("status", "a", "--json").stdout)["status"] == "queued"
-    events = json.loads(in_process("events", "--id", "a", "--json").stdout)
+    assert anywhere("result", "a").exit_code == 1
+    assert anywhere("retry", "a").stdout == "requeued on load_test\n"
+    assert json.loads(anywhere("status", "a", "--json").stdout)["status"] == "queued"
+    events = json.loads(anywhere("events", "--id", "a", "--json").stdout)
     assert (events[-1]["kind"], events[-1]["data"]["reason"]) == ("job.enqueued", "requeued")
 
 
-def test_retry_as_json_tells_the_queue(in_process: InProcess, sync_redis: Redis) -> None:
+def test_retry_as_json_tells_the_queue(anywhere: InProcess, sync_redis: Redis) -> None:
     bury(sync_redis, "a", queue="system")
-    answer = json.loads(in_process("retry", "a", "--json").stdout)
+    answer = json.loads(anywhere("retry", "a", "--json").stdout)
     assert answer == {"task_id": "a", "queue_type": "system", "outcome": "requeued"}
 
 
-def test_job_that_has_not_failed_is_refused(in_process: InProcess, sync_redis: Redis) -> None:
-    in_process("enqueue", IO, "--id", "a")
-    ended = in_process("retry", "a")
+def test_job_that_has_not_failed_is_refused(anywhere: InProcess, sync_redis: Redis) -> None:
+    anywhere("enqueue", IO, "--id", "a")
+    ended = anywhere("retry", "a")
     assert (ended.exit_code, ended.stdout) == (1, "")
     assert ended.stderr == "aegis-tasks: job 'a' is queued already: a worker of its queue will run it\n"
 
 
-def test_unknown_job_ends_with_3(in_process: InProcess, sync_redis: Redis) -> None:
-    ended = in_process("retry", "nobody")
+def test_unknown_job_ends_with_3(anywhere: InProcess, sync_redis: Redis) -> None:
+    ended = anywhere("retry", "nobody")
     assert ended.exit_code == 3
     assert "no job 'nobody'" in ended.stderr

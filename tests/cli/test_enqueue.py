@@ -38,25 +38,25 @@ def test_enqueue_prints_the_id_and_what_to_type_next(cli: Commands, sync_redis: 
     assert command.stderr == ""
 
 
-def test_with_a_worker_the_next_thing_to_type_asks_for_the_result(in_process: InProcess, sync_redis: Redis) -> None:
+def test_with_a_worker_the_next_thing_to_type_asks_for_the_result(anywhere: InProcess, sync_redis: Redis) -> None:
     sync_redis.set(keys.health_check(keys.queue("load_test")), "alive", ex=60)
-    job_id, *_, last = in_process("enqueue", IO, "--queue", "load_test").stdout.splitlines()
+    job_id, *_, last = anywhere("enqueue", IO, "--queue", "load_test").stdout.splitlines()
     assert last == f"next: aegis-tasks result {job_id} --wait 30"
 
 
-def test_json_is_one_document(in_process: InProcess, sync_redis: Redis) -> None:
-    enqueued = json.loads(in_process("enqueue", IO, "-q", "load_test", "--json").stdout)
+def test_json_is_one_document(anywhere: InProcess, sync_redis: Redis) -> None:
+    enqueued = json.loads(anywhere("enqueue", IO, "-q", "load_test", "--json").stdout)
     assert (enqueued["task_id"], enqueued["queue_type"]) == (the_only_job(sync_redis)[0], "load_test")
     assert sync_redis.xrange(keys.EVENTS, enqueued["event_id"], enqueued["event_id"])
 
 
-def test_arguments_of_the_command_line_get_the_type_of_the_signature(in_process: InProcess, sync_redis: Redis) -> None:
-    assert in_process("enqueue", "cleanup_temp_files", "-a", "max_age_hours=1.5", "-a", "dry_run=true").exit_code == 0
+def test_arguments_of_the_command_line_get_the_type_of_the_signature(anywhere: InProcess, sync_redis: Redis) -> None:
+    assert anywhere("enqueue", "cleanup_temp_files", "-a", "max_age_hours=1.5", "-a", "dry_run=true").exit_code == 0
     assert the_only_job(sync_redis, "system")[1]["k"] == {"max_age_hours": 1.5, "dry_run": True}
 
 
-def test_arguments_may_be_a_json_object_over_which_single_ones_win(in_process: InProcess, sync_redis: Redis) -> None:
-    in_process("enqueue", IO, "--args", '{"delay_ms": 5, "operations": 1}', "--arg", "operations=3")
+def test_arguments_may_be_a_json_object_over_which_single_ones_win(anywhere: InProcess, sync_redis: Redis) -> None:
+    anywhere("enqueue", IO, "--args", '{"delay_ms": 5, "operations": 1}', "--arg", "operations=3")
     assert the_only_job(sync_redis)[1]["k"] == {"delay_ms": 5, "operations": 3}
 
 
@@ -69,12 +69,12 @@ def test_arguments_may_be_a_json_array_by_position(
     assert (body["a"], body["k"]) == ([7, "news"], {"urgent": True})
 
 
-def test_delay_defers_the_job(in_process: InProcess, sync_redis: Redis) -> None:
-    enqueued = json.loads(in_process("enqueue", IO, "--delay", "90", "--json").stdout)
+def test_delay_defers_the_job(anywhere: InProcess, sync_redis: Redis) -> None:
+    enqueued = json.loads(anywhere("enqueue", IO, "--delay", "90", "--json").stdout)
 
     start, queued_at = (datetime.fromisoformat(enqueued[name]) for name in ("estimated_start", "queued_at"))
     assert start - queued_at == timedelta(seconds=90)
-    assert json.loads(in_process("status", enqueued["task_id"], "--json").stdout)["status"] == "deferred"
+    assert json.loads(anywhere("status", enqueued["task_id"], "--json").stdout)["status"] == "deferred"
     ((_, fields),) = sync_redis.xrange(keys.EVENTS)  # type: ignore[misc]
     assert fields[b"kind"] == b"job.deferred"
 
@@ -109,9 +109,9 @@ def test_chosen_id_is_refused_the_second_time(cli: Commands, sync_redis: Redis) 
     ],
 )
 def test_what_cannot_be_enqueued_is_told_in_one_line(
-    in_process: InProcess, sync_redis: Redis, arguments: list[str], told: str
+    anywhere: InProcess, sync_redis: Redis, arguments: list[str], told: str
 ) -> None:
-    ended = in_process("enqueue", *arguments)
+    ended = anywhere("enqueue", *arguments)
     assert (ended.exit_code, ended.stdout) == (2, "")
     assert ended.stderr.startswith("aegis-tasks: ")
     assert ended.stderr.count("\n") == 1
@@ -171,11 +171,11 @@ def test_wait_sees_the_end_of_a_job_whose_result_is_not_kept(cli: Commands, sync
 
 # One second is also how often the waiting looks: redis-py may swallow a cancellation then.
 @pytest.mark.parametrize("timeout", ["0", "0.3", "1"])
-def test_wait_ends_with_code_5_when_the_time_is_up(in_process: InProcess, sync_redis: Redis, timeout: str) -> None:
-    ended = in_process("enqueue", IO, "--id", "order-17", "--wait", "--timeout", timeout, "--json")
+def test_wait_ends_with_code_5_when_the_time_is_up(anywhere: InProcess, sync_redis: Redis, timeout: str) -> None:
+    ended = anywhere("enqueue", IO, "--id", "order-17", "--wait", "--timeout", timeout, "--json")
     assert ended.exit_code == 5
     assert json.loads(ended.stdout) == {"task_id": "order-17", "status": "queued"}
-    assert in_process("result", "order-17", "--wait", timeout)[:2] == (5, "queued: no result yet\n")
+    assert anywhere("result", "order-17", "--wait", timeout)[:2] == (5, "queued: no result yet\n")
     assert sync_redis.zcard(keys.queue("load_test")) == 1
 
 
@@ -204,15 +204,15 @@ def test_result_waits_for_the_end_of_a_job(cli: Commands) -> None:
 @pytest.mark.parametrize(
     "command", [["status", "nothing"], ["result", "nothing"], ["result", "nothing", "--wait", "5"]]
 )
-def test_id_that_does_not_exist_ends_with_code_3(in_process: InProcess, command: list[str]) -> None:
+def test_id_that_does_not_exist_ends_with_code_3(anywhere: InProcess, command: list[str]) -> None:
     told = "aegis-tasks: no job 'nothing': it never existed, or its result has expired\n"
-    assert in_process(*command) == (3, "", told)
+    assert anywhere(*command) == (3, "", told)
 
 
 @pytest.mark.usefixtures("sync_redis")
-def test_status_is_a_list_of_facts_for_people(in_process: InProcess) -> None:
-    in_process("enqueue", IO, "--id", "order-17")
-    facts = {line[:17].strip(): line[17:] for line in in_process("status", "order-17").stdout.splitlines()}
+def test_status_is_a_list_of_facts_for_people(anywhere: InProcess) -> None:
+    anywhere("enqueue", IO, "--id", "order-17")
+    facts = {line[:17].strip(): line[17:] for line in anywhere("status", "order-17").stdout.splitlines()}
     assert facts["task id"] == "order-17"
     assert facts["status"] == "queued"
     assert facts["queue type"] == "load_test"
@@ -229,14 +229,14 @@ def test_status_is_a_list_of_facts_for_people(in_process: InProcess) -> None:
     ],
 )
 def test_status_tells_how_far_a_running_job_is(
-    in_process: InProcess, sync_redis: Redis, progress: dict[str, Any], told: str
+    anywhere: InProcess, sync_redis: Redis, progress: dict[str, Any], told: str
 ) -> None:
-    in_process("enqueue", IO, "--id", "order-17")
+    anywhere("enqueue", IO, "--id", "order-17")
     sync_redis.set(keys.in_progress("order-17"), "w:1", px=60_000)
     sync_redis.set(keys.retry("order-17"), 1, px=60_000)
     sync_redis.set(keys.progress("order-17"), msgspec.json.encode({"token": "w:1", "at_ms": 1, **progress}), px=60_000)
-    assert f"progress         {told}\n" in in_process("status", "order-17").stdout
-    assert json.loads(in_process("status", "order-17", "--json").stdout)["progress"] == progress
+    assert f"progress         {told}\n" in anywhere("status", "order-17").stdout
+    assert json.loads(anywhere("status", "order-17", "--json").stdout)["progress"] == progress
 
 
 def test_wait_shows_what_the_job_reports() -> None:
@@ -245,7 +245,7 @@ def test_wait_shows_what_the_job_reports() -> None:
     assert what_of(Event(id="2-0", kind="job.started")) == "started"
 
 
-def test_long_error_is_neither_cut_nor_wrapped(in_process: InProcess, sync_redis: Redis) -> None:
+def test_long_error_is_neither_cut_nor_wrapped(anywhere: InProcess, sync_redis: Redis) -> None:
     message = "word " * 1000 + "end"
     failure = {"type": "ValueError", "message": message, "traceback": "Traceback: secret"}
     result = {
@@ -262,7 +262,7 @@ def test_long_error_is_neither_cut_nor_wrapped(in_process: InProcess, sync_redis
         "id": "x",
     }
     sync_redis.set(keys.result("long"), msgspec.json.encode(result), ex=60)
-    assert in_process("result", "long")[:2] == (1, f"failed: ValueError: {message}\n")
-    status = in_process("status", "long")
+    assert anywhere("result", "long")[:2] == (1, f"failed: ValueError: {message}\n")
+    status = anywhere("status", "long")
     assert f"ValueError: {message}\n" in status.stdout
     assert "secret" not in status.stdout

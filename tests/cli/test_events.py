@@ -16,7 +16,7 @@ IO = "io_simulation_task"
 
 
 @pytest.fixture
-def ids(in_process: InProcess, sync_redis: Redis) -> list[str]:
+def ids(anywhere: InProcess, sync_redis: Redis) -> list[str]:
     """Ids of the events of four jobs: a, b, c (deferred), d (on another queue)."""
     assert sync_redis.dbsize() == 0
     commands = (
@@ -25,22 +25,22 @@ def ids(in_process: InProcess, sync_redis: Redis) -> list[str]:
         (IO, "--id", "c", "--delay", "60"),
         ("cleanup_temp_files", "--id", "d"),
     )
-    return [json.loads(in_process("enqueue", *command, "--json").stdout)["event_id"] for command in commands]
+    return [json.loads(anywhere("enqueue", *command, "--json").stdout)["event_id"] for command in commands]
 
 
-def told(in_process: InProcess, *arguments: str) -> list[dict[str, Any]]:
-    ended = in_process("events", *arguments, "--json")
+def told(anywhere: InProcess, *arguments: str) -> list[dict[str, Any]]:
+    ended = anywhere("events", *arguments, "--json")
     assert ended.exit_code == 0
     events: list[dict[str, Any]] = json.loads(ended.stdout)
     return events
 
 
-def jobs(in_process: InProcess, *arguments: str) -> list[str]:
-    return [event["job_id"] for event in told(in_process, *arguments)]
+def jobs(anywhere: InProcess, *arguments: str) -> list[str]:
+    return [event["job_id"] for event in told(anywhere, *arguments)]
 
 
-def test_latest_events_come_oldest_first(in_process: InProcess, ids: list[str]) -> None:
-    events = told(in_process)
+def test_latest_events_come_oldest_first(anywhere: InProcess, ids: list[str]) -> None:
+    events = told(anywhere)
     assert [event["id"] for event in events] == ids
     assert [event["job_id"] for event in events] == ["a", "b", "c", "d"]
     assert events[0]["kind"] == "job.enqueued"
@@ -49,40 +49,40 @@ def test_latest_events_come_oldest_first(in_process: InProcess, ids: list[str]) 
     assert events[0]["data"] == {"due_at_ms": events[0]["at_ms"]}
 
 
-def test_limit_keeps_the_newest(in_process: InProcess, ids: list[str]) -> None:
+def test_limit_keeps_the_newest(anywhere: InProcess, ids: list[str]) -> None:
     assert len(ids) == 4
-    assert jobs(in_process, "--limit", "2") == ["c", "d"]
+    assert jobs(anywhere, "--limit", "2") == ["c", "d"]
 
 
-def test_after_an_event_come_those_that_follow_it(in_process: InProcess, ids: list[str]) -> None:
-    assert jobs(in_process, "--after", ids[1]) == ["c", "d"]
-    assert jobs(in_process, "--after", "0", "--limit", "2") == ["a", "b"]
-    assert jobs(in_process, "--after", ids[3]) == []
-    assert jobs(in_process, "--after", "$") == []
-    assert jobs(in_process, "--after", "2001-01-01T00:00:00Z") == ["a", "b", "c", "d"]
-    assert jobs(in_process, "--after", "2999-01-01T00:00:00Z") == []
+def test_after_an_event_come_those_that_follow_it(anywhere: InProcess, ids: list[str]) -> None:
+    assert jobs(anywhere, "--after", ids[1]) == ["c", "d"]
+    assert jobs(anywhere, "--after", "0", "--limit", "2") == ["a", "b"]
+    assert jobs(anywhere, "--after", ids[3]) == []
+    assert jobs(anywhere, "--after", "$") == []
+    assert jobs(anywhere, "--after", "2001-01-01T00:00:00Z") == ["a", "b", "c", "d"]
+    assert jobs(anywhere, "--after", "2999-01-01T00:00:00Z") == []
 
 
-def test_events_can_be_chosen(in_process: InProcess, ids: list[str]) -> None:
+def test_events_can_be_chosen(anywhere: InProcess, ids: list[str]) -> None:
     assert len(ids) == 4
-    assert jobs(in_process, "--kind", "job.deferred") == ["c"]
-    assert jobs(in_process, "--kind", "job.deferred", "--kind", "job.enqueued") == ["a", "b", "c", "d"]
-    assert jobs(in_process, "--queue", "system") == ["d"]
-    assert jobs(in_process, "--task", IO, "--limit", "1") == ["c"]
-    assert jobs(in_process, "--id", "b") == ["b"]
-    assert jobs(in_process, "--after", "0", "--id", "b", "--kind", "job.deferred") == []
+    assert jobs(anywhere, "--kind", "job.deferred") == ["c"]
+    assert jobs(anywhere, "--kind", "job.deferred", "--kind", "job.enqueued") == ["a", "b", "c", "d"]
+    assert jobs(anywhere, "--queue", "system") == ["d"]
+    assert jobs(anywhere, "--task", IO, "--limit", "1") == ["c"]
+    assert jobs(anywhere, "--id", "b") == ["b"]
+    assert jobs(anywhere, "--after", "0", "--id", "b", "--kind", "job.deferred") == []
 
 
-def test_events_are_lines_for_people(in_process: InProcess, ids: list[str]) -> None:
-    lines = in_process("events").stdout.splitlines()
+def test_events_are_lines_for_people(anywhere: InProcess, ids: list[str]) -> None:
+    lines = anywhere("events").stdout.splitlines()
     assert len(lines) == len(ids)
     assert [line.split()[1:5] for line in lines[:1]] == [["job.enqueued", "load_test", IO, "a"]]
 
 
 @pytest.mark.usefixtures("sync_redis")
-def test_no_events_yet(in_process: InProcess) -> None:
-    assert in_process("events")[:2] == (0, "no events yet\n")
-    assert told(in_process) == []
+def test_no_events_yet(anywhere: InProcess) -> None:
+    assert anywhere("events")[:2] == (0, "no events yet\n")
+    assert told(anywhere) == []
 
 
 @pytest.mark.usefixtures("sync_redis")
@@ -98,8 +98,8 @@ def test_no_events_yet(in_process: InProcess) -> None:
         ["--limit", "x"],
     ],
 )
-def test_wrong_choice_is_wrong_usage(in_process: InProcess, arguments: list[str]) -> None:
-    ended = in_process("events", *arguments)
+def test_wrong_choice_is_wrong_usage(anywhere: InProcess, arguments: list[str]) -> None:
+    ended = anywhere("events", *arguments)
     assert (ended.exit_code, ended.stdout) == (2, "")
     assert arguments[1] in ended.stderr or arguments[0] in ended.stderr
 

@@ -9,12 +9,12 @@ from tests.cli.conftest import InProcess
 from tests.cli.processes import Commands, wait_until
 
 
-def test_workers_are_shown_until_they_are_gone(cli: Commands, in_process: InProcess, sync_redis: Redis) -> None:
+def test_workers_are_shown_until_they_are_gone(cli: Commands, anywhere: InProcess, sync_redis: Redis) -> None:
     worker = cli.start("worker", "system", "load_test")
     wait_until(lambda: sync_redis.zcard(keys.WORKERS) == 2, what="the workers")
 
-    header, *rows = [line.split() for line in in_process("workers").stdout.splitlines()]
-    found = json.loads(in_process("workers", "--json").stdout)
+    header, *rows = [line.split() for line in anywhere("workers").stdout.splitlines()]
+    found = json.loads(anywhere("workers", "--json").stdout)
 
     assert header == ["worker", "queue", "state", "runner", "running", "done", "failed", "retried", "heartbeat"]
     assert [row[1] for row in rows] == [worker["queue"] for worker in found] == ["load_test", "system"]
@@ -24,4 +24,4 @@ def test_workers_are_shown_until_they_are_gone(cli: Commands, in_process: InProc
 
     worker.interrupt()
     assert worker.wait() == 0
-    assert in_process("workers", "--json").stdout == "[]\n"
+    assert anywhere("workers", "--json").stdout == "[]\n"
