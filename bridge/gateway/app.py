@@ -92,7 +92,7 @@ def create_app(settings: Settings, catalog: Catalog, redis: AegisRedis, *, is_in
                 path=SWAGGER_ASSETS_PATH, directories=[swagger_assets(), OWN_ASSETS], include_in_schema=False, opt=OPEN
             ),
         ],
-        before_request=authentication.admit,
+        middleware=[authentication.layer],
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=[close_redis],
         state=State({BEFORE_STOP: [backend.feed.close]}),

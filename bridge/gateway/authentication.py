@@ -5,9 +5,10 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, Final, NoReturn
 
-from litestar import Litestar, Request
+from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from bridge.errors import ConfigurationError, CrossSiteRequest, Forbidden, Unauthorized, WrongHost
 from bridge.gateway.access import ANONYMOUS, CALLER, SCOPE_OPTION, Caller
@@ -25,7 +26,10 @@ LOCALHOST: Final = "localhost"
 
 
 class Authentication:
-    """Lets a request through to its route, or raises why not. It is the application's ``before_request``.
+    """Lets a request through to its route, or raises why not.
+
+    Its `layer` is the application's outermost middleware: hooks of Litestar would not see the routes that
+    `bridge.gateway.direct_answers` answers.
 
     The gateway is open, which is that it asks nobody for a token, while there has been none and only this machine
     reaches it (or the operator insists). Then a browser of this machine could be made to call it by any page, so names
@@ -52,7 +56,16 @@ class Authentication:
         """Whether nobody is asked for a token."""
         return self.may_be_open and not self.tokens.were_any
 
-    async def admit(self, request: Request[Any, Any, Any]) -> None:
+    def layer(self, app: ASGIApp) -> ASGIApp:
+        """The application, or a part of it, for those who are admitted."""
+
+        async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+            await self.admit(scope)
+            await app(scope, receive, send)
+
+        return guarded
+
+    async def admit(self, scope: Any) -> None:
         """The caller may have this route, and is in the ASGI scope from now on.
 
         Raises:
@@ -62,13 +75,12 @@ class Authentication:
             WrongHost: an open gateway is asked by a name that it does not know.
             CrossSiteRequest: an open gateway is asked by a page of another site.
         """
-        scope = request.scope
         needed: str | None = scope["route_handler"].opt[SCOPE_OPTION]
         self.tokens.refresh()
         if self.is_open:
             self._check_origin(scope["method"], scope["headers"])
             if needed is not None:
-                scope[CALLER] = ANONYMOUS  # type: ignore[typeddict-unknown-key]
+                scope[CALLER] = ANONYMOUS
                 if self.default_rate is not None:
                     await self.rate_limit.take(ANONYMOUS.name, self.default_rate)
         elif needed is not None:
@@ -76,7 +88,7 @@ class Authentication:
             scopes = known.caller.scopes
             if needed not in scopes and "admin" not in scopes:
                 raise Forbidden(known.caller.name, needed_scope=needed)
-            scope[CALLER] = known.caller  # type: ignore[typeddict-unknown-key]
+            scope[CALLER] = known.caller
             rate = known.rate or self.default_rate
             if rate is not None:
                 await self.rate_limit.take(known.caller.name, rate)
@@ -104,8 +116,8 @@ class Authentication:
                     refuse(route.path, "does not say which scope it needs")
                 if handler.cache:
                     refuse(route.path, "has its answers cached, which would be given to anybody")
-                if handler.resolve_before_request() is not app.before_request:
-                    refuse(route.path, "has a before_request of its own, which would take the place of the guard")
+                if handler.resolve_middleware()[-1:] != [self.layer]:
+                    refuse(route.path, "is not behind the guard")
 
     def _authenticate(self, headers: Any) -> Known:
         given = [value for name, value in headers if name == b"authorization"]

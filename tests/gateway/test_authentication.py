@@ -89,11 +89,8 @@ async def cached() -> str:
     return "what nobody should see"
 
 
-async def other_guard(_: Any) -> None: ...
-
-
-@get("/other", opt=needs("admin"), before_request=other_guard)
-async def other() -> str:
+@get("/plain", opt=needs("admin"))
+async def plain() -> str:
     return "what nobody should see"
 
 
@@ -106,16 +103,24 @@ async def websocket(socket: WebSocket[Any, Any, Any]) -> None: ...
     [
         (silent, "/silent does not say which scope it needs"),
         (cached, "/cached has its answers cached"),
-        (other, "/other has a before_request of its own"),
         (websocket, "/socket is no plain HTTP route"),
     ],
 )
 async def test_route_that_is_not_guarded_stops_the_program(tmp_path: Path, handler: Any, why: str) -> None:
     tokens = KnownTokens(Tokens(tmp_path / "tokens.json"))
     authentication = Authentication(Settings(), tokens, RateLimit(Scripts(AegisRedis(), events_max_len=1)))
-    app = Litestar([handler], before_request=authentication.admit, openapi_config=None)
+    app = Litestar([handler], middleware=[authentication.layer], openapi_config=None)
     with pytest.raises(ConfigurationError, match=why):
         authentication.guard(app)
+
+
+async def test_layer_in_front_of_the_guard_stops_the_program(tmp_path: Path) -> None:
+    tokens = KnownTokens(Tokens(tmp_path / "tokens.json"))
+    authentication = Authentication(Settings(), tokens, RateLimit(Scripts(AegisRedis(), events_max_len=1)))
+    for middleware in ([], [lambda app: app, authentication.layer]):
+        app = Litestar([plain], middleware=middleware, openapi_config=None)
+        with pytest.raises(ConfigurationError, match="/plain is not behind the guard"):
+            authentication.guard(app)
 
 
 # --- tokens ---------------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ async def test_stream_ends_when_its_callers_token_is_revoked(
     authentication = Authentication(
         guarded.settings, KnownTokens(guarded.tokens), RateLimit(Scripts(AegisRedis(), events_max_len=1))
     )
-    inner = Litestar([stream], before_request=authentication.admit, openapi_config=None)
+    inner = Litestar([stream], middleware=[authentication.layer], openapi_config=None)
     inner.asgi_handler = ResponseHeaders(inner.asgi_handler, still_admits=authentication.still_admits)
     app: Any = inner
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
