@@ -15,6 +15,7 @@ COMMON: Final = (
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
+    (b"server", b"aegis-tasks"),  # the server's own would tell what is inside
 )
 FOR_PROGRAMS: Final = (
     *COMMON,

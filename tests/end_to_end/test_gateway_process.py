@@ -99,6 +99,12 @@ def test_odd_request_is_refused_and_the_server_goes_on(
     assert gateway.get("/health").status_code == 200
 
 
+def test_headers_of_every_answer_arrive_and_do_not_tell_what_the_server_is_made_of(gateway: httpx.Client) -> None:
+    for answer in (gateway.get("/health"), gateway.get("/nothing"), gateway.get("/schema")):
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["server"] == "aegis-tasks"
+
+
 def test_log_has_a_line_of_json_for_each_record_and_no_payload(
     running: tuple[Command, int], gateway: httpx.Client
 ) -> None:
