@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable
-from contextlib import suppress
 from typing import Any
 
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
@@ -39,7 +38,7 @@ async def answer_head(app: ASGIApp, scope: Any, receive: Receive, send: Send) ->
         await asyncio.wait({answering, starting}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         starting.cancel()
-        if started.is_set() and not answering.done():
-            answering.cancel()  # what is left is a body, perhaps one without an end
-        with suppress(asyncio.CancelledError):
-            await answering
+        answering.cancel()  # what is left is a body, perhaps one without an end
+        await asyncio.wait({answering})
+    if not answering.cancelled():
+        await answering

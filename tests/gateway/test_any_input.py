@@ -72,3 +72,24 @@ async def test_any_body(gateway: httpx.AsyncClient, body: bytes) -> None:
 async def test_any_id(gateway: httpx.AsyncClient, route: str, task_id: str | bytes) -> None:
     answer = await gateway.get(f"/api/v1/tasks/{route}/{quote(task_id, safe='')}")
     assert_is_no_fault(answer)
+
+
+@anything
+@given(
+    path=st.sampled_from(["queues/load_test/jobs", "queues/load_test/dead", "dead", "tasks/result/a"]),
+    query=st.dictionaries(
+        st.sampled_from(["state", "cursor", "limit", "wait", "task", "ids", "older_than_seconds", "traceback"]),
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.integers().map(str) | st.floats().map(str),
+        max_size=4,
+    ),
+)
+async def test_any_parameters(gateway: httpx.AsyncClient, path: str, query: dict[str, str]) -> None:
+    assert_is_no_fault(await gateway.get(f"/api/v1/{path}", params=query))
+
+
+@anything
+@given(
+    path=st.sampled_from(["queues/load_test/dead/retry", "queues/load_test/dead/purge", "tasks/a/abort"]), body=bodies
+)
+async def test_any_body_of_an_operator(gateway: httpx.AsyncClient, path: str, body: bytes) -> None:
+    assert_is_no_fault(await gateway.post(f"/api/v1/{path}", content=body, headers=JSON))
