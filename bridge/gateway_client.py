@@ -50,6 +50,7 @@ from bridge.errors import (
 )
 from bridge.event_stream import BEGINNING, END, EventFilter
 from bridge.events import Event
+from bridge.health import DetailedHealth
 from bridge.inspector import JobResult, JobStatus, QueueStatus, State
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class GatewayClient:
 
     async def status(self, task_id: str) -> JobStatus:
         """As in `Backend`."""
-        return await self._get(f"/tasks/status/{quoted(task_id)}", JobStatus)
+        return await self._get(f"/tasks/status/{in_a_path(task_id)}", JobStatus)
 
     async def result(self, task_id: str, *, wait_s: float = 0) -> JobResult:
         """As in `Backend`."""
@@ -176,22 +177,22 @@ class GatewayClient:
             left_s = max(0.0, deadline_s - time.monotonic())
             part_s = min(left_s, LONG_POLL_S)
             found = await self._get(
-                f"/tasks/result/{quoted(task_id)}", JobResult, query={"wait": part_s or None}, wait_s=part_s
+                f"/tasks/result/{in_a_path(task_id)}", JobResult, query={"wait": part_s or None}, wait_s=part_s
             )
             if found.is_final or left_s <= LONG_POLL_S:
                 return found
 
     async def abort(self, task_id: str, *, reason: str | None = None) -> AbortAnswer:
         """As in `Backend`."""
-        return await self._post(f"/tasks/{quoted(task_id)}/abort", AbortAnswer, body={"reason": reason})
+        return await self._post(f"/tasks/{in_a_path(task_id)}/abort", AbortAnswer, body={"reason": reason})
 
     async def retry(self, task_id: str) -> RetryAnswer:
         """As in `Backend`."""
-        return await self._ask("POST", f"/tasks/{quoted(task_id)}/retry", RetryAnswer, is_repeatable=False)
+        return await self._ask("POST", f"/tasks/{in_a_path(task_id)}/retry", RetryAnswer, is_repeatable=False)
 
     async def job_events(self, task_id: str) -> list[Event]:
         """As in `Backend`."""
-        return await self._get(f"/tasks/{quoted(task_id)}/events", list[Event])
+        return await self._get(f"/tasks/{in_a_path(task_id)}/events", list[Event])
 
     # --- queues, dead letters, workers ------------------------------------------------------------
 
@@ -201,20 +202,20 @@ class GatewayClient:
 
     async def queue(self, name: str) -> QueueStatus:
         """As in `Backend`."""
-        return await self._get(f"/queues/{quoted(name)}", QueueStatus)
+        return await self._get(f"/queues/{await self._queue(name)}", QueueStatus)
 
     async def jobs(self, queue: str, *, state: State | None = None, cursor: str = "", limit: int = 50) -> JobPage:
         """As in `Backend`."""
         query = {"state": state, "cursor": cursor or None, "limit": limit}
-        return await self._get(f"/queues/{quoted(queue)}/jobs", JobPage, query=query)
+        return await self._get(f"/queues/{await self._queue(queue)}/jobs", JobPage, query=query)
 
     async def pause(self, queue: str) -> PauseAnswer:
         """As in `Backend`."""
-        return await self._post(f"/queues/{quoted(queue)}/pause", PauseAnswer)
+        return await self._post(f"/queues/{await self._queue(queue)}/pause", PauseAnswer)
 
     async def resume(self, queue: str) -> PauseAnswer:
         """As in `Backend`."""
-        return await self._post(f"/queues/{quoted(queue)}/resume", PauseAnswer)
+        return await self._post(f"/queues/{await self._queue(queue)}/resume", PauseAnswer)
 
     async def workers(self) -> WorkerList:
         """As in `Backend`."""
@@ -224,7 +225,7 @@ class GatewayClient:
         self, wanted: DeadFilter, *, cursor: str = "", limit: int = 50, with_traceback: bool = False
     ) -> DeadPage:
         """As in `Backend`."""
-        path = "/dead" if wanted.queue is None else f"/queues/{quoted(wanted.queue)}/dead"
+        path = "/dead" if wanted.queue is None else f"/queues/{await self._queue(wanted.queue)}/dead"
         if wanted.ids is not None and not wanted.ids:
             return DeadPage(letters=[], next_cursor=None)
         query = {**in_words(wanted), "cursor": cursor, "limit": limit, "traceback": with_traceback or None}
@@ -244,7 +245,7 @@ class GatewayClient:
         which = in_words(wanted) or {"all": True}
         done = total = 0
         for queue in queues:
-            path, cursor = f"/queues/{quoted(queue)}/dead/{how}", None
+            path, cursor = f"/queues/{await self._queue(queue)}/dead/{how}", None
             while True:
                 body = {**which, "cursor": cursor} if cursor else which
                 step = await self._ask("POST", path, DeadStep, body=body, is_repeatable=False)
@@ -306,19 +307,32 @@ class GatewayClient:
             timeout=httpx.Timeout(TIMEOUT_S, read=SILENCE_S),
         )
 
-    async def health(self) -> dict[str, Any]:
-        """What ``/health/detailed`` tells, also when it is not well."""
+    async def health(self) -> DetailedHealth:
+        """How the gateway sees Redis, the queues and their workers; also when they are not well."""
         import httpx
 
         try:
             answer = await self._http.get(f"{self.address}{API}/health/detailed")
         except httpx.TransportError as error:
             raise self._unreachable(error) from None
-        if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE and "problem" not in answer.headers["Content-Type"]:
-            return msgspec.json.decode(answer.content, type=dict[str, Any])
-        return self._read(answer, dict[str, Any])
+        if (
+            answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+            and answer.headers.get("Content-Type") == "application/json"
+        ):
+            answer.status_code = HTTPStatus.OK
+        return self._read(answer, DetailedHealth)
 
     # --- asking -----------------------------------------------------------------------------------
+
+    async def _queue(self, name: str) -> str:
+        """The queue's name as part of a path.
+
+        Raises:
+            InvalidQueueType: no address can have it.
+        """
+        if is_no_part_of_a_path(name):
+            raise InvalidQueueType(name, available_queues=list((await self.tasks()).queues))
+        return quote(name, safe="")
 
     async def _get(
         self, path: str, answer_type: type[Answer], *, query: Mapping[str, Any] | None = None, wait_s: float = 0
@@ -465,9 +479,19 @@ def in_quotes(key: str) -> str:
     return '"' + key.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def quoted(name: str) -> str:
-    """A name as part of a path."""
-    return quote(name, safe="")
+def in_a_path(task_id: str) -> str:
+    """The id as part of a path.
+
+    Raises:
+        InvalidRequest: no address can have it.
+    """
+    if is_no_part_of_a_path(task_id):
+        raise InvalidRequest(f"a gateway cannot be asked for the id {task_id!r}", path="$.task_id")
+    return quote(task_id, safe="")
+
+
+def is_no_part_of_a_path(name: str) -> bool:
+    return name in {"", ".", ".."} or "/" in name
 
 
 def given(value: msgspec.Struct) -> dict[str, Any]:

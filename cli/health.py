@@ -1,12 +1,12 @@
-"""``aegis-tasks health``: whether Redis answers and every queue has a worker."""
+"""``aegis-tasks health``: whether Redis takes writes and every queue has a worker."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from bridge.backend import Backend
+from bridge import health as seen
 from bridge.broker import safe_address
-from bridge.errors import StoreUnreachable
+from bridge.health import DetailedHealth
 from bridge.redis_backend import RedisBackend
 from cli.context import open_backend, run
 from cli.exit_codes import ExitCode
@@ -29,50 +29,27 @@ def health(
     if json:
         print_json(report)
     else:
-        redis = report["redis"]
-        console.print(f"{report['status']}: {redis['version']} at {redis['address']}", markup=False)
-        for name in report["offline"]:
+        redis = report.redis
+        console.print(f"{report.status}: {redis.server or 'Redis'} {redis.version} at {redis.address}", markup=False)
+        if redis.reason:
+            console.print(f"  {redis.reason}", markup=False)
+        for name in report.offline:
             console.print(f"  queue {name} has no worker; start one with: {this_command()} worker {name}", markup=False)
         if detailed:
-            for fact in ("used_memory", "connected_clients", "append_only_file"):
-                console.print(f"  {fact.replace('_', ' ')}: {redis[fact]}", markup=False)
+            for fact in ("ping_ms", "used_memory_bytes", "connected_clients", "append_only_file"):
+                console.print(f"  {fact.replace('_', ' ')}: {getattr(redis, fact)}", markup=False)
             console.print()
-            print_queues(report["queues"])
-    if report["offline"]:
+            print_queues(report.queues)
+    if report.status != "healthy":
         raise typer.Exit(ExitCode.FAILED)
 
 
-async def read_health() -> dict[str, Any]:
+async def read_health() -> DetailedHealth:
+    """As this process sees it, or the gateway."""
     async with open_backend() as backend:
-        redis = await look_at_redis(backend)
-        queues = (await backend.queues()).queues
-    offline = [queue.name for queue in queues if queue.message == "worker offline"]
-    return {"status": "degraded" if offline else "healthy", "offline": offline, "redis": redis, "queues": queues}
+        if isinstance(backend, RedisBackend):
+            return await seen.read_health(backend.redis, backend.inspector, address=safe_address(backend.settings))
+        from bridge.gateway_client import GatewayClient
 
-
-async def look_at_redis(backend: Backend) -> dict[str, Any]:
-    """Redis, as we or the gateway see it."""
-    if isinstance(backend, RedisBackend):
-        info = await backend.redis.info()
-        server = "Valkey" if "valkey_version" in info else "Redis"
-        return {
-            "address": safe_address(backend.settings),
-            "version": f"{server} {info.get('valkey_version') or info.get('redis_version')}",
-            "used_memory": info.get("used_memory_human"),
-            "connected_clients": info.get("connected_clients"),
-            "append_only_file": bool(info.get("aof_enabled")),
-        }
-    from bridge.gateway_client import GatewayClient
-
-    assert isinstance(backend, GatewayClient)  # noqa: S101 - there are two
-    told = (await backend.health())["redis"]
-    if not told["reachable"]:
-        raise StoreUnreachable(told["address"], told["reason"])
-    memory = told["used_memory_bytes"]
-    return {
-        "address": f"{told['address']}, by the gateway at {backend.address}",
-        "version": f"Redis {told['version']}",
-        "used_memory": None if memory is None else f"{memory / 1024 / 1024:.2f}M",
-        "connected_clients": told["connected_clients"],
-        "append_only_file": told["append_only_file"],
-    }
+        assert isinstance(backend, GatewayClient)  # noqa: S101 - there are two
+        return await backend.health()

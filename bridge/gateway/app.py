@@ -33,6 +33,7 @@ from bridge.gateway.queue_routes import queue_routes
 from bridge.gateway.raw_json import RawJson
 from bridge.gateway.response_headers import ResponseHeaders
 from bridge.gateway.server import BEFORE_STOP
+from bridge.gateway.shutdown import Shutdown
 from bridge.gateway.slow_bodies import SlowBodies
 from bridge.gateway.task_openapi import TaskDocument
 from bridge.gateway.task_routes import task_routes
@@ -69,7 +70,7 @@ def create_app(settings: Settings, catalog: Catalog, redis: AegisRedis, *, is_in
         RateLimit(backend.scripts),
         is_insecure=is_insecure,
     )
-    health = health_routes(redis, backend.inspector, address=safe_address(settings))
+    health = health_routes(redis, backend.inspector, Shutdown(), address=safe_address(settings))
 
     @asynccontextmanager
     async def close_redis(_: Litestar) -> AsyncIterator[None]:
