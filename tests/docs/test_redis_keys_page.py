@@ -46,7 +46,7 @@ def test_table_has_what_every_key_function_makes() -> None:
     made |= {queue, keys.health_check(queue), keys.wake("<queue>"), keys.ABORT, keys.EVENTS, dead, f"{dead}:<id>"}
     made |= {f"{keys.STATS_PREFIX}<queue>:<minute>", f"{keys.PAUSED_PREFIX}<queue>", f"{keys.PROGRESS_PREFIX}<id>"}
     made |= {f"{keys.ORDERS_PREFIX}<worker>", keys.cron("<queue>"), keys.WORKERS, keys.worker("<worker>")}
-    made |= {keys.ring("<worker>")}
+    made |= {keys.ring("<worker>"), keys.totals("<queue>")}
     assert made == set(ROWS)
 
 
