@@ -1,10 +1,12 @@
-"""``aegis-tasks health``: whether Redis answers and every queue has a worker."""
+"""``aegis-tasks health``: whether Redis takes writes and every queue has a worker."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from bridge import health as seen
 from bridge.broker import safe_address
+from bridge.health import DetailedHealth
 from cli.context import open_backend, run
 from cli.exit_codes import ExitCode
 from cli.options import Json
@@ -26,34 +28,21 @@ def health(
     if json:
         print_json(report)
     else:
-        redis = report["redis"]
-        console.print(f"{report['status']}: {redis['version']} at {redis['address']}", markup=False)
-        for name in report["offline"]:
+        redis = report.redis
+        console.print(f"{report.status}: {redis.server or 'Redis'} {redis.version} at {redis.address}", markup=False)
+        if redis.reason:
+            console.print(f"  {redis.reason}", markup=False)
+        for name in report.offline:
             console.print(f"  queue {name} has no worker; start one with: {this_command()} worker {name}", markup=False)
         if detailed:
-            for fact in ("used_memory", "connected_clients", "append_only_file"):
-                console.print(f"  {fact.replace('_', ' ')}: {redis[fact]}", markup=False)
+            for fact in ("ping_ms", "used_memory_bytes", "connected_clients", "append_only_file"):
+                console.print(f"  {fact.replace('_', ' ')}: {getattr(redis, fact)}", markup=False)
             console.print()
-            print_queues(report["queues"])
-    if report["offline"]:
+            print_queues(report.queues)
+    if report.status != "healthy":
         raise typer.Exit(ExitCode.FAILED)
 
 
-async def read_health() -> dict[str, Any]:
+async def read_health() -> DetailedHealth:
     async with open_backend() as backend:
-        info = await backend.redis.info()
-        queues = await backend.inspector.queues()
-    offline = [queue.name for queue in queues if queue.message == "worker offline"]
-    server = "Valkey" if "valkey_version" in info else "Redis"
-    return {
-        "status": "degraded" if offline else "healthy",
-        "offline": offline,
-        "redis": {
-            "address": safe_address(backend.settings),
-            "version": f"{server} {info.get('valkey_version') or info.get('redis_version')}",
-            "used_memory": info.get("used_memory_human"),
-            "connected_clients": info.get("connected_clients"),
-            "append_only_file": bool(info.get("aof_enabled")),
-        },
-        "queues": queues,
-    }
+        return await seen.read_health(backend.redis, backend.inspector, address=safe_address(backend.settings))

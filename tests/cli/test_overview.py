@@ -104,7 +104,8 @@ def test_health_is_1_while_a_queue_with_tasks_has_no_worker(in_process: InProces
     assert people.stdout.startswith("degraded: Valkey ")
     assert "queue load_test has no worker; start one with: aegis-tasks worker load_test" in people.stdout
     assert "queue system" not in people.stdout
-    assert json.loads(programs.stdout)["offline"] == ["load_test"]
+    report = json.loads(programs.stdout)
+    assert (report["offline"], report["reasons"]) == (["load_test"], ["queue load_test has no worker"])
 
 
 def test_health_is_0_when_everything_is_there(in_process: InProcess, sync_redis: Redis) -> None:
