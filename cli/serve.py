@@ -178,7 +178,9 @@ async def serve_in_process(settings: Settings, catalog: Catalog, host: str, port
     async with workers_of(settings, catalog) as working:
         stop = asyncio.Event()
         app = create_app(settings, catalog, open_redis(settings))
-        serving = asyncio.create_task(serve_app(app, host=host, port=port, stop=stop))
+        serving = asyncio.create_task(
+            serve_app(app, host=host, port=port, stop=stop, before_stop=app.state.shutdown.begin)
+        )
         if await is_ready(host, port, serving):
             welcome(settings, catalog, host, port)
         await working

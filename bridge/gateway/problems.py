@@ -24,6 +24,7 @@ from bridge.errors import (
     StoreUnreachable,
     UnsupportedMediaType,
 )
+from bridge.gateway.request_log import request_id_of
 
 __all__ = ["EXCEPTION_HANDLERS", "Problem"]
 
@@ -45,6 +46,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         available_tasks: what ``task_name`` could have been.
         available_queues: what ``queue_type`` could have been.
         limit_bytes: the largest body that is accepted.
+        request_id: of the request, as in the header ``X-Request-ID`` and in the logs.
     """
 
     type: str
@@ -57,6 +59,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     available_queues: list[str] | None = None
     task_id: str | None = None
     limit_bytes: int | None = None
+    request_id: str | None = None
 
 
 STATUSES: Final[Mapping[type[Exception], tuple[HTTPStatus, str]]] = {
@@ -86,20 +89,22 @@ def problem(status: HTTPStatus, code: str, detail: str, **facts: Any) -> Respons
     return Response(content, status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
 
-def from_our_error(_: Request[Any, Any, Any], error: AegisError) -> Response[Problem]:
+def from_our_error(request: Request[Any, Any, Any], error: AegisError) -> Response[Problem]:
     status, code = next(STATUSES[cls] for cls in type(error).__mro__ if cls in STATUSES)
-    return problem(status, code, str(error), **vars(error))
+    return problem(status, code, str(error), **vars(error), request_id=request_id_of(request.scope))
 
 
-def from_store(_: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
-    logger.warning("Redis is away: %s", error)
+def from_store(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    request_id = request_id_of(request.scope)
+    logger.warning("Redis is away: %s", error, extra={"request_id": request_id})
     detail = "Redis does not answer now; the same request may succeed in a moment"
-    return problem(HTTPStatus.SERVICE_UNAVAILABLE, "store_unreachable", detail)
+    return problem(HTTPStatus.SERVICE_UNAVAILABLE, "store_unreachable", detail, request_id=request_id)
 
 
-def from_litestar(_: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
+def from_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
     status = HTTPStatus(error.status_code)
-    response = problem(status, status.name.lower(), error.detail or status.phrase)
+    request_id = request_id_of(request.scope)
+    response = problem(status, status.name.lower(), error.detail or status.phrase, request_id=request_id)
     response.headers.update(error.headers or {})
     return response
 
@@ -107,9 +112,11 @@ def from_litestar(_: Request[Any, Any, Any], error: HTTPException) -> Response[P
 def from_anything(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     if is_away(error):
         return from_store(request, error)
-    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    request_id = request_id_of(request.scope)
+    told = {"request_id": request_id}
+    logger.error("%s %s failed", request.method, request.url.path, exc_info=error, extra=told)
     detail = "This is a bug of the gateway; its log has the details"
-    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", detail)
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", detail, request_id=request_id)
 
 
 EXCEPTION_HANDLERS: Final[dict[int | type[Exception], Any]] = {

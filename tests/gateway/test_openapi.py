@@ -59,6 +59,7 @@ async def test_document_lists_the_routes(document: dict[str, Any]) -> None:
         ("POST", "/api/v1/tasks/enqueue"),
         ("GET", "/api/v1/tasks/status/{task_id}"),
         ("GET", "/api/v1/tasks/result/{task_id}"),
+        ("GET", "/metrics"),
         *(("GET", f"{prefix}/health{rest}") for prefix in ("", "/api/v1") for rest in ("", "/ready", "/detailed")),
     }
 
