@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
+from bridge.batch import BatchAnswer, BatchVerdict
 from bridge.catalog import TaskDescription
 from bridge.dead_letters import DeadFilter, DeadLetter, Step
 from bridge.enqueue import Enqueued, TaskRequest
@@ -44,40 +44,6 @@ class TaskList(msgspec.Struct, frozen=True, kw_only=True):
     total_count: int
     queues: dict[str, list[str]]
     tasks: list[TaskDescription]
-
-
-class ItemProblem(msgspec.Struct, frozen=True, kw_only=True):
-    """Why an item of a batch was refused; ``path`` is where in that item."""
-
-    code: str
-    detail: str
-    path: str | None = None
-
-
-class BatchVerdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What became of one item of a batch.
-
-    Attributes:
-        index: its place, from 0.
-        status: ``enqueued``; ``duplicate``, its id is taken; or ``refused``.
-        task_id, event_id: of the job that is stored now.
-        error: why it was refused, or that its id is taken.
-    """
-
-    index: int
-    status: Literal["enqueued", "duplicate", "refused"]
-    task_id: str | UnsetType = UNSET
-    event_id: str | UnsetType = UNSET
-    error: ItemProblem | UnsetType = UNSET
-
-
-class BatchAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a batch: ``items`` in the order of the request."""
-
-    enqueued: int
-    duplicates: int
-    refused: int
-    items: list[BatchVerdict]
 
 
 class AbortAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from bridge.codec import Failure, JobPayload, job_serializer
 from bridge.errors import RetryRefused
 from bridge.events import ErrorSummary
 from bridge.inspector import Inspector, instant, summary
+from bridge.new_job import ASKED, body_tail
 from bridge.scripts import DeadJob, Scripts
 
 __all__ = ["DeadFilter", "DeadLetter", "DeadLetters", "Handled", "Step", "Verdict"]
@@ -323,13 +324,13 @@ def describe(entry: Entry, *, with_traceback: bool = False) -> DeadLetter:
 def dead_job(entry: Entry) -> DeadJob:
     """What makes it a job again: the fields of its body as they were, further ones too, but for the attempt."""
     fields = fields_decoder.decode(entry.raw)
-    kept = {name: value for name, value in fields.items() if name not in NOT_OF_A_JOB}
+    kept = {name: value for name, value in fields.items() if name not in NOT_OF_A_JOB and name not in ASKED}
     body = encoder.encode({"t": None, **kept, "et": 0})
     return DeadJob(
         job_id=entry.job_id,
         task=msgspec.json.decode(fields["f"], type=str),
         head=body[: -len(b"0}")],
-        tail=b"}",
+        tail=body_tail(fields),
         failed_at_ms=entry.failed_at_ms or "",
         ending=b',"st":%b,"ft":%b,"q":%b,"id":%b}' % tuple(bytes(fields.get(name, b"null")) for name in OF_A_RESULT),
     )

@@ -9,9 +9,10 @@
     │   ├── InvalidQueueType         no such queue
     │   ├── InvalidArguments         the task's signature does not accept these
     │   ├── DuplicateJob             the chosen id belongs to a live job or a kept result
+    │   ├── IdempotencyKeyReused     another request of this caller had the same idempotency key
     │   ├── JobNotFound              nothing is known of that id
     │   ├── RetryRefused             the job has not failed, or cannot be run again
-    │   ├── UnsupportedMediaType     the body is not declared as JSON
+    │   ├── UnsupportedMediaType     the body is not declared as what the route takes
     │   └── RequestTooLarge          the body is over the limit
     ├── PayloadError                 bytes in Redis that are not what they should be
     │   ├── UndecodablePayload       a job or result that our codec did not write
@@ -36,6 +37,7 @@ __all__ = [
     "ChildProcessDied",
     "ConfigurationError",
     "DuplicateJob",
+    "IdempotencyKeyReused",
     "InvalidArguments",
     "InvalidQueueType",
     "InvalidRequest",
@@ -131,6 +133,13 @@ class DuplicateJob(RequestError):
         self.task_id = task_id
 
 
+class IdempotencyKeyReused(RequestError):
+    """The same caller has sent another request with this idempotency key within the last day."""
+
+    def __init__(self) -> None:
+        super().__init__("this Idempotency-Key was used for another request; each request needs a key of its own")
+
+
 class JobNotFound(RequestError):
     """Nothing is known of this id: it never existed, or its result has expired.
 
@@ -156,7 +165,7 @@ class RetryRefused(RequestError):
 
 
 class UnsupportedMediaType(RequestError):
-    """The body is not declared as ``application/json``."""
+    """The body is not declared as what the route takes."""
 
 
 class RequestTooLarge(RequestError):
@@ -166,8 +175,8 @@ class RequestTooLarge(RequestError):
         limit_bytes: the largest body that is accepted.
     """
 
-    def __init__(self, limit_bytes: int) -> None:
-        super().__init__(f"the body is larger than {limit_bytes} bytes; raise AEGIS_MAX_BODY_BYTES to allow more")
+    def __init__(self, limit_bytes: int, setting: str = "AEGIS_MAX_BODY_BYTES") -> None:
+        super().__init__(f"the body is larger than {limit_bytes} bytes; raise {setting} to allow more")
         self.limit_bytes = limit_bytes
 
 

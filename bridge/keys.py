@@ -5,6 +5,7 @@ for people; a test compares the two.
 """
 
 from typing import Final
+from urllib.parse import quote
 
 from arq.constants import (
     abort_jobs_ss,
@@ -24,6 +25,8 @@ __all__ = [
     "DEAD_PREFIX",
     "DEAD_TTL_MS",
     "EVENTS",
+    "IDEMPOTENCY_PREFIX",
+    "IDEMPOTENCY_TTL_MS",
     "IN_PROGRESS_PREFIX",
     "JOB_PREFIX",
     "LEASE_MS",
@@ -49,6 +52,7 @@ __all__ = [
     "dead",
     "dead_letter",
     "health_check",
+    "idempotency",
     "in_progress",
     "job",
     "orders",
@@ -100,6 +104,8 @@ TOTALS_PREFIX: Final = "aegis:totals:"
 """hash for each queue, no TTL: the same since its first job, and how many jobs were stored."""
 CRON_PREFIX: Final = "aegis:cron:"
 """zset for each queue, TTL of an hour: which runs of cron jobs have been enqueued -> when, ms."""
+IDEMPOTENCY_PREFIX: Final = "aegis:idempotency:"
+"""string, TTL of a day: which request of a caller had an idempotency key, and what it was answered."""
 WORKERS: Final = "aegis:workers"
 """zset, no TTL: worker id -> its latest heartbeat, ms. Living workers take silent ones off."""
 WORKER_PREFIX: Final = "aegis:worker:"
@@ -113,6 +119,8 @@ DEAD_MAX: Final = 10_000
 STATS_TTL_MS: Final = 2 * 3600 * 1000
 CRON_TTL_MS: Final = 3600 * 1000
 """How late a worker may come and still see that another one has enqueued a run."""
+IDEMPOTENCY_TTL_MS: Final = 24 * 3600 * 1000
+"""How long an idempotency key gives the same answer."""
 WORKER_LOST_MS: Final = 12_500
 """A worker that is silent for longer, which is four heartbeats missed for certain, counts as lost."""
 WORKER_TTL_MS: Final = 24 * 3600 * 1000
@@ -193,6 +201,11 @@ def cron(name: str) -> str:
     return CRON_PREFIX + name
 
 
+def idempotency(caller: str, key: str) -> str:
+    """The record of the request with this idempotency key; no two pairs have the same name, whatever is in them."""
+    return f"{IDEMPOTENCY_PREFIX}{quote(caller, safe='')}:{key}"
+
+
 def ring(worker_id: str) -> str:
     """The list with which a worker rings for itself."""
     return RING_PREFIX + worker_id
@@ -239,6 +252,7 @@ LUA_CONSTANTS: Final[dict[str, str | int]] = {
     "DEAD_MAX": DEAD_MAX,
     "STATS_TTL_MS": STATS_TTL_MS,
     "CRON_TTL_MS": CRON_TTL_MS,
+    "IDEMPOTENCY_TTL_MS": IDEMPOTENCY_TTL_MS,
     "PROGRESS_TTL_MS": PROGRESS_TTL_MS,
 }
 """Name in a Lua script -> key, key prefix, or bound."""

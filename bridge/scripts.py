@@ -5,7 +5,7 @@ redis-py loads it and calls again.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
@@ -36,6 +36,7 @@ NAMED_KEY: Final = re.compile(r"\bKEY\.([A-Z_]+)")
 DEFINED: Final = re.compile(r"^local (?:function )?(\w+)", re.MULTILINE)
 """Names that a part of the prelude gives; its parts are what blank lines part."""
 LOST_AT_A_TIME: Final = 20
+NO_TRACES: Final[Mapping[str, str]] = {}
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,10 +47,13 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
         task: registered name of the function.
         queue: short name of the queue.
         queue_key: its zset.
-        body: the JSON before and after the enqueue time, which the script puts between them.
+        body: the JSON before and after the enqueue time, which the script puts between them; see
+            `bridge.new_job.job_body`.
         delay_ms: earliest start, counted from the server's now.
         due_at_ms: earliest start as an instant; the later of the two counts.
         expires_ms: the job is dropped unless it starts within this time; 0 is never.
+        record_key: where it is recorded that the request with its idempotency key has been; ``""`` without one.
+        fingerprint: of that request, without spaces and always of the same length.
     """
 
     job_id: str
@@ -60,6 +64,8 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     delay_ms: int = 0
     due_at_ms: int = 0
     expires_ms: int = 0
+    record_key: str = ""
+    fingerprint: str = ""
 
 
 class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,6 +166,7 @@ class NewProgress(NamedTuple):
     task: str
     attempt: int
     data: bytes
+    trace: str = ""
 
 
 class Scripts:
@@ -196,11 +203,19 @@ class Scripts:
 
         Returns:
             the server's time in ms, and for each job its event's stream id, or ``""`` when its id or the run is taken.
+            Of a job whose record is there it is ``reused``, if that is of a request with another fingerprint, or else
+            ``again <when, ms> <event id> <job id>``, of the job that was stored then.
         """
-        arguments: list[Any] = [self.events_max_len, cron_run]
-        for job in jobs:
-            arguments += (job.job_id, job.task, job.queue, job.queue_key, *job.body)
-            arguments += (job.delay_ms, job.due_at_ms, job.expires_ms)
+        arguments: list[Any] = [self.events_max_len, cron_run, len(jobs)]
+        records: list[Any] = []
+        for number, job in enumerate(jobs, 1):
+            head, tail = job.body
+            arguments += (
+                job.job_id, job.task, job.queue, job.queue_key, head, tail, job.delay_ms, job.due_at_ms, job.expires_ms
+            )  # fmt: skip
+            if job.record_key:
+                records += (number, job.record_key, job.fingerprint)
+        arguments += records
         now_ms, *event_ids = await self._enqueue(args=arguments)
         return int(now_ms), [event_id.decode() for event_id in event_ids]
 
@@ -268,9 +283,20 @@ class Scripts:
             raise rung
         return claims
 
-    async def finish(self, queue: str, queue_key: str, *, worker: str, endings: Sequence[Ending]) -> list[int]:
-        """Writes the ends of attempts; each 1 in the answer is committed, each 0 had lost its token and is not."""
-        arguments: list[Any] = [self.events_max_len, queue, worker]
+    async def finish(
+        self,
+        queue: str,
+        queue_key: str,
+        *,
+        worker: str,
+        endings: Sequence[Ending],
+        traces: Mapping[str, str] = NO_TRACES,
+    ) -> list[int]:
+        """Writes the ends of attempts; each 1 in the answer is committed, each 0 had lost its token and is not.
+
+        ``traces``: of the jobs that have one, id -> traceparent.
+        """
+        arguments: list[Any] = [self.events_max_len, queue, worker, msgspec.json.encode(traces) if traces else ""]
         for ending in endings:
             arguments += ending
         committed: list[int] = await self._finish(keys=(queue_key,), args=arguments)

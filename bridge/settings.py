@@ -40,6 +40,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         port: port the gateway listens on.
         data_dir: folder of the embedded Valkey and of ``serve``'s logs.
         max_body_bytes: largest request body the gateway reads.
+        max_batch_bytes: largest body of a batch it reads.
         events_max_len: entries the event stream keeps (approximately: Redis trims whole nodes).
         access_log: the gateway writes a line for each request.
         accept_pickle: execute pickled payloads of trusted producers during a migration.
@@ -54,6 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: Port = 8000
     data_dir: Path = Path(".aegis")
     max_body_bytes: PositiveInt = 1024 * 1024
+    max_batch_bytes: PositiveInt = 16 * 1024 * 1024
     events_max_len: PositiveInt = 1_000_000
     access_log: bool = True
     accept_pickle: bool = False
@@ -69,6 +71,7 @@ VARIABLES: Final = {
     "AEGIS_PORT": "port",
     "AEGIS_DATA_DIR": "data_dir",
     "AEGIS_MAX_BODY_BYTES": "max_body_bytes",
+    "AEGIS_MAX_BATCH_BYTES": "max_batch_bytes",
     "AEGIS_EVENTS_MAX_LEN": "events_max_len",
     "AEGIS_ACCESS_LOG": "access_log",
     "AEGIS_ACCEPT_PICKLE": "accept_pickle",

@@ -10,9 +10,9 @@ from bridge.replay import ENDED, Job, Oddity
 
 __all__ = ["BODY_TAIL_BYTES", "StoredJob", "disagreement"]
 
-BODY_TAIL_BYTES: Final = 24
+BODY_TAIL_BYTES: Final = 200
 """The end of a body is read, not all of it: the enqueue time is there, as arq and we write it."""
-ENQUEUED_AT: Final = re.compile(rb'"et":(\d+)}$')
+ENQUEUED_AT: Final = re.compile(rb'"et":(\d+)[^{}]*}$')
 
 
 class StoredResult(msgspec.Struct, frozen=True):

@@ -443,7 +443,11 @@ class BatchWorker(Worker):
     async def _finish(self, endings: Sequence[Ending]) -> list[int]:
         if self._progress.has_unwritten:
             await self._progress.settle([self.leases[e.job_id] for e in endings if e.job_id in self.leases])
-        return await self._scripts.finish(self.queue, self.queue_name, worker=self.worker_id, endings=endings)
+        leases = self.leases
+        traces = {e.job_id: run.trace for e in endings if (run := leases.get(e.job_id)) is not None and run.trace}
+        return await self._scripts.finish(
+            self.queue, self.queue_name, worker=self.worker_id, endings=endings, traces=traces
+        )
 
     def _committed(self, batch: Sequence[tuple[Run, Ending]], answers: Sequence[int]) -> None:
         """A batch is stored: its leases are over, and its hooks may run."""

@@ -33,6 +33,8 @@ class Run:
         task, args, kwargs, enqueued_at_ms, function: from the body, once it is decoded.
         ctx: arq's context of the job, made when it runs.
         is_spliceable: whether the body is the JSON that our codec and arq's order give.
+        timeout_s, max_tries: of this job, where its producer asked for them; else ``None``.
+        trace: the traceparent that it was enqueued with, ``""`` without one.
         deadline_s: when its timeout is over, by the event loop's clock.
         handle: its asyncio task.
         is_calling: whether the task function is running, so that cancelling it makes sense.
@@ -42,8 +44,8 @@ class Run:
 
     __slots__ = (
         "args", "attempt", "body", "claimed_at_ms", "ctx", "deadline_s", "due_ms", "ended_ms", "enqueued_at_ms",
-        "function", "handle", "is_calling", "is_spliceable", "job_id", "kwargs", "note", "started_ms",
-        "stop_reason", "task", "token", "verdict",
+        "function", "handle", "is_calling", "is_spliceable", "job_id", "kwargs", "max_tries", "note", "started_ms",
+        "stop_reason", "task", "timeout_s", "token", "trace", "verdict",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +66,9 @@ class Run:
         self.ctx: dict[Any, Any] = {}
         self.function: Function | CronJob | None = None
         self.is_spliceable = False
+        self.timeout_s: float | None = None
+        self.max_tries: int | None = None
+        self.trace = ""
         self.deadline_s = math.inf
         self.handle: asyncio.Task[None] | None = None
         self.is_calling = False

@@ -20,9 +20,10 @@ from arq.worker import Function, JobExecutionFailed, Retry, RetryJob
 
 from bridge.codec import job_deserializer, job_deserializer_accepting_pickle
 from bridge.errors import InvalidArguments, UndecodablePayload
+from workers.asked import ASKED, Asked, read_asked
 from workers.claim import Run
 from workers.outcome import Aborted, Failed, Outcome, Retrying, Succeeded
-from workers.retry import RetryLater, has_expired
+from workers.retry import RetryLater, has_expired, runner_timeout_s
 
 __all__ = ["ATTEMPT", "Execution"]
 
@@ -43,6 +44,9 @@ class Body(msgspec.Struct):
     a: list[Any]
     k: dict[str, Any]
     et: int
+    timeout_s: Any = None
+    max_tries: Any = None
+    trace: Any = None
 
 
 decode_body: Final = msgspec.json.Decoder(Body).decode
@@ -97,6 +101,8 @@ class Execution:
                 job = decode_body(body)
                 run.task, run.args, run.kwargs, run.enqueued_at_ms = job.f, job.a, job.k, job.et
                 run.is_spliceable = body[:5] == b'{"t":' and body[-1:] == b"}"
+                if job.timeout_s is not None or job.max_tries is not None or job.trace is not None:
+                    run.timeout_s, run.max_tries, run.trace = read_asked(job.timeout_s, job.max_tries, job.trace)
             else:
                 data = self.deserializer(body)
                 run.task, run.args, run.kwargs, run.enqueued_at_ms = data["f"], data["a"], data["k"], data["et"]
@@ -118,6 +124,8 @@ class Execution:
 
     def tries_of(self, run: Run) -> int:
         """Most attempts of this job."""
+        if run.max_tries is not None:
+            return run.max_tries
         own = run.function.max_tries if run.function is not None else None
         return self.max_tries if own is None else own
 
@@ -127,7 +135,7 @@ class Execution:
 
     def context(self, run: Run) -> Context:
         """The ``ctx`` of arq."""
-        return {
+        ctx = {
             **self.ctx,
             ATTEMPT: run.token,
             "job_id": run.job_id,
@@ -135,12 +143,17 @@ class Execution:
             "enqueue_time": moment(run.enqueued_at_ms),
             "score": run.due_ms,
         }
+        if run.timeout_s is not None or run.max_tries is not None:
+            ctx[ASKED] = Asked(run.timeout_s, run.max_tries, run.trace)
+        return ctx
 
     async def call(self, run: Run, ctx: Context) -> Outcome:
         """The function has been called, and ended in its way or was made to."""
         function = run.function
         assert function is not None  # noqa: S101 - resolve() saw to it
         timeout_s = self.timeout_s if function.timeout_s is None else function.timeout_s
+        if run.timeout_s is not None:
+            timeout_s = runner_timeout_s(function.coroutine, run.timeout_s)
         try:
             if self.on_job_start is not None:
                 await self.on_job_start(ctx)

@@ -11,14 +11,15 @@ No hook of ours stops a worker, as an exception in a hook would: it is logged an
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import time
 from typing import Any, Final, ParamSpec
 
 import msgspec
 from arq.utils import to_unix_ms
-from arq.worker import Function
+from arq.worker import Function, JobExecutionFailed, Retry, RetryJob
 
 from bridge import keys
 from bridge.codec import describe_exception, encode_value
@@ -34,14 +35,17 @@ from bridge.events import (
     JobStarted,
     JobSucceeded,
 )
+from bridge.new_job import ASKED as KEYS_OF_ASKED
 from bridge.scripts import NewEvent, Scripts
+from workers.asked import ASKED, ASKED_OF_STOCK, Asked, read_asked
 from workers.duties import repeat
 from workers.heartbeat import Heart, new_worker_id
+from workers.outcome import FailureReason
 from workers.progress import PROGRESS
 from workers.progress_writer import ProgressWriter
-from workers.retry import RetryLater, has_expired
+from workers.retry import RetryLater, has_expired, runner_timeout_s
 
-__all__ = ["Reporter", "observe"]
+__all__ = ["Reporter", "noting_what_is_asked", "observe"]
 
 logger = logging.getLogger("aegis.workers")
 
@@ -53,6 +57,7 @@ ARQ_TIMEOUT_MARGIN_S: Final = 5
 """How much later arq's own timeout comes: ours must come first, because only ours tells a timeout from an abort."""
 
 Context = dict[Any, Any]
+Deserializer = Callable[[bytes], dict[str, Any]]
 P = ParamSpec("P")
 
 
@@ -65,10 +70,12 @@ class Run:
     task: str
     queued_ms: int
     token: str = IN_PROGRESS_VALUE
+    trace: str = ""
     has_reported: bool = False
     started_at_ms: int = field(default_factory=lambda: round(time() * 1000))
     error: BaseException | None = None
     timed_out: bool = False
+    is_exhausted: bool = False
     result: bytes = b"null"
 
     @property
@@ -151,6 +158,7 @@ class Reporter:
                     job_id=ctx["job_id"],
                     attempt=ctx["job_try"],
                     task=run.task,
+                    trace=run.trace,
                 )
             ]
         )
@@ -176,8 +184,8 @@ def outcome(run: Run, job_id: str, *, due_at_ms: int | None) -> EventData:
     if due_at_ms is not None:
         if isinstance(error, RetryLater):
             return JobRetrying(reason=error.reason, due_at_ms=due_at_ms, error=summary(error.error))
-        reason = "interrupted" if isinstance(error, asyncio.CancelledError) else "retry"
-        return JobRetrying(reason=reason, due_at_ms=due_at_ms)  # type: ignore[arg-type]
+        is_interrupted = isinstance(error, asyncio.CancelledError)
+        return JobRetrying(reason="interrupted" if is_interrupted else "retry", due_at_ms=due_at_ms)
     if error is None:
         if len(run.result) > RESULT_LIMIT_BYTES:
             url = f"/api/v1/tasks/result/{job_id}"
@@ -185,9 +193,14 @@ def outcome(run: Run, job_id: str, *, due_at_ms: int | None) -> EventData:
         return JobSucceeded(ran_ms=run.ran_ms, queued_ms=run.queued_ms, result=msgspec.Raw(run.result))
     if isinstance(error, asyncio.CancelledError):
         return JobAborted(was="in_progress")
-    timed_out = run.timed_out or has_expired(error)
-    reason = "timeout" if timed_out else "invalid_arguments" if isinstance(error, InvalidArguments) else "error"
-    return JobFailed(reason=reason, error=summary(error), ran_ms=run.ran_ms)  # type: ignore[arg-type]
+    reason: FailureReason = "error"
+    if run.is_exhausted:
+        reason = "tries_exhausted"
+    elif run.timed_out or has_expired(error):
+        reason = "timeout"
+    elif isinstance(error, InvalidArguments):
+        reason = "invalid_arguments"
+    return JobFailed(reason=reason, error=summary(error), ran_ms=run.ran_ms)
 
 
 def summary(error: BaseException) -> ErrorSummary:
@@ -207,8 +220,14 @@ def observe(function: Function, *, default_timeout_s: float | None) -> Function:
     @functools.wraps(function.coroutine)
     async def run_task(ctx: Context, /, *args: Any, **kwargs: Any) -> Any:
         queued_ms = max(0, round(time() * 1000) - max(ctx["score"], to_unix_ms(ctx["enqueue_time"])))
-        run = ctx[RUN] = Run(ctx["job_id"], ctx["job_try"], function.name, queued_ms)
-        timeout = asyncio.timeout(timeout_s)
+        asked = ASKED_OF_STOCK.get()
+        run = ctx[RUN] = Run(ctx["job_id"], ctx["job_try"], function.name, queued_ms, trace=asked.trace)
+        limit_s = timeout_s
+        if asked.timeout_s is not None or asked.max_tries is not None:
+            asked = ctx[ASKED] = no_more_than(asked, timeout_s, function.max_tries)
+            if asked.timeout_s is not None:
+                limit_s = runner_timeout_s(function.coroutine, asked.timeout_s)
+        timeout = asyncio.timeout(limit_s)
         reporter: Reporter | None = ctx.get(REPORTER)
         try:
             if reporter:
@@ -216,7 +235,8 @@ def observe(function: Function, *, default_timeout_s: float | None) -> Function:
                 await quietly(reporter.job_started)(ctx, run)
             try:
                 async with timeout:
-                    result = await function.coroutine(ctx, *args, **kwargs)
+                    with tries_counted(run, asked.max_tries):
+                        result = await function.coroutine(ctx, *args, **kwargs)
             finally:
                 if run.has_reported:
                     await ctx[PROGRESS].settle([run])
@@ -239,6 +259,40 @@ def observe(function: Function, *, default_timeout_s: float | None) -> Function:
         keep_result_forever=function.keep_result_forever,
         max_tries=function.max_tries,
     )
+
+
+def no_more_than(asked: Asked, timeout_s: float | None, max_tries: int | None) -> Asked:
+    """What of it can be done here: arq itself ends a job when the task's own timeout is over or its tries are made."""
+    keeps_timeout = asked.timeout_s is not None and (timeout_s is None or asked.timeout_s < timeout_s)
+    keeps_tries = asked.max_tries is not None and (max_tries is None or asked.max_tries < max_tries)
+    return Asked(asked.timeout_s if keeps_timeout else None, asked.max_tries if keeps_tries else None, asked.trace)
+
+
+@contextmanager
+def tries_counted(run: Run, max_tries: int | None) -> Iterator[None]:
+    """Inside, no attempt is made or asked for that would be one too many."""
+    try:
+        if max_tries is not None and run.attempt > max_tries:
+            raise RetryJob
+        yield
+    except (Retry, RetryJob):
+        if max_tries is None or run.attempt < max_tries:
+            raise
+        run.is_exhausted = True
+        raise JobExecutionFailed(f"max {max_tries} retries exceeded") from None
+
+
+def noting_what_is_asked(deserializer: Deserializer) -> Deserializer:
+    """The same deserializer, after which the functions of `observe` know what the body asks for."""
+
+    @functools.wraps(deserializer)
+    def deserialize(raw: bytes) -> dict[str, Any]:
+        data = deserializer(raw)
+        if "s" not in data:  # not a result
+            ASKED_OF_STOCK.set(read_asked(*map(data.get, KEYS_OF_ASKED)))
+        return data
+
+    return deserialize
 
 
 def quietly(hook: Callable[P, Awaitable[None]]) -> Callable[P, Awaitable[None]]:

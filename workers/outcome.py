@@ -14,7 +14,7 @@ from bridge.scripts import Ending
 from bridge.time_buckets import bucket
 from workers.claim import Run
 
-__all__ = ["Aborted", "Failed", "Outcome", "Recorder", "Retrying", "Succeeded"]
+__all__ = ["Aborted", "Failed", "FailureReason", "Outcome", "Recorder", "Retrying", "Succeeded"]
 
 FailureReason = Literal[
     "error", "timeout", "tries_exhausted", "expired", "unknown_task", "undecodable", "invalid_arguments"

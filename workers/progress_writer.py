@@ -31,6 +31,7 @@ class Attempt(Protocol):
     token: str
     task: str
     attempt: int
+    trace: str
 
 
 class ProgressWriter:
@@ -131,7 +132,7 @@ class ProgressWriter:
 
     async def _write(self, news: Mapping[Attempt, JobProgressed]) -> None:
         reports = [
-            NewProgress(a.job_id, a.token, a.task, a.attempt, msgspec.json.encode(progress))
+            NewProgress(a.job_id, a.token, a.task, a.attempt, msgspec.json.encode(progress), a.trace)
             for a, progress in news.items()
         ]
         if reports:

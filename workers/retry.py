@@ -9,7 +9,9 @@ from typing import Any, Final, Literal
 
 from arq.worker import Retry
 
-__all__ = ["RetryLater", "RetryPolicy", "backoff_delay_s", "has_expired", "retrying"]
+from workers.asked import ASKED, NOTHING_ASKED, Asked
+
+__all__ = ["RetryLater", "RetryPolicy", "backoff_delay_s", "has_expired", "retrying", "runner_timeout_s"]
 
 Context = dict[Any, Any]
 Run = Callable[..., Awaitable[Any]]
@@ -17,6 +19,10 @@ Run = Callable[..., Awaitable[Any]]
 LARGEST_EXPONENT: Final = 1023
 """Of a float: 2.0 ** 1024 is an OverflowError, and any pause is at its cap long before."""
 EXPIRED: Final = "__aegis_expired__"
+RETRIES_TIMEOUTS: Final = "__aegis_retries_timeouts__"
+"""The attribute of a coroutine function that sees to timeouts itself; wrappers made with functools.wraps copy it."""
+RUNNER_TIMEOUT_MARGIN_S: Final = 5
+"""How much later than ours the runner's timeout comes, where ours is there to be retried."""
 
 
 class RetryLater(Retry):
@@ -47,12 +53,15 @@ class RetryLater(Retry):
 class RetryPolicy:
     """Which errors repeat a task, how often, and how long it pauses in between.
 
+    What a job's producer asked for comes before ``max_tries`` and ``timeout_s``.
+
     Attributes:
         retry_on: the errors; their subclasses too.
         max_tries: attempts, the first included; the last one's error is the job's.
         backoff_s: the longest pause after the first attempt; it doubles with each further one.
         backoff_max_s: no pause is longer.
-        timeout_s: an attempt that takes longer is cancelled and ends in a `TimeoutError`; None: no limit.
+        timeout_s: an attempt that takes longer is cancelled and ends in a `TimeoutError`, which counts as any other
+            error; None: no limit. Of no effect unless ``retry_on`` covers `TimeoutError`.
     """
 
     retry_on: tuple[type[Exception], ...]
@@ -68,7 +77,8 @@ def retrying(run: Run, policy: RetryPolicy) -> Run:
     It raises `RetryLater` from an error of ``retry_on`` while attempts are left, and lets everything
     else through: the last attempt's error, other errors, the task's own `Retry`, cancellation.
     """
-    run_once = run if policy.timeout_s is None else timed(run, policy.timeout_s)
+    retries_timeouts = issubclass(TimeoutError, policy.retry_on)
+    run_once = timed(run, policy.timeout_s) if retries_timeouts else run
 
     @functools.wraps(run)
     async def run_attempt(ctx: Context, /, *args: Any, **kwargs: Any) -> Any:
@@ -78,20 +88,28 @@ def retrying(run: Run, policy: RetryPolicy) -> Run:
             raise
         except policy.retry_on as error:
             attempt: int = ctx["job_try"]
-            if attempt >= policy.max_tries:
+            asked: Asked = ctx.get(ASKED, NOTHING_ASKED)
+            if attempt >= (asked.max_tries or policy.max_tries):
                 raise
             delay_s = backoff_delay_s(attempt, base_s=policy.backoff_s, cap_s=policy.backoff_max_s)
             raise RetryLater(delay_s, "timeout" if has_expired(error) else "error", error) from error
 
+    setattr(run_attempt, RETRIES_TIMEOUTS, retries_timeouts)
     return run_attempt
 
 
-def timed(run: Run, timeout_s: float) -> Run:
+def runner_timeout_s(run: Run, timeout_s: float) -> float:
+    """When whoever runs this coroutine function ends it, so that its own timeout, if it has one, comes first."""
+    return timeout_s + RUNNER_TIMEOUT_MARGIN_S if getattr(run, RETRIES_TIMEOUTS, False) else timeout_s
+
+
+def timed(run: Run, timeout_s: float | None) -> Run:
     """The same coroutine function, cancelled after this long; `has_expired` knows its errors then."""
 
     @functools.wraps(run)
     async def run_timed(ctx: Context, /, *args: Any, **kwargs: Any) -> Any:
-        timeout = asyncio.timeout(timeout_s)
+        asked: Asked = ctx.get(ASKED, NOTHING_ASKED)
+        timeout = asyncio.timeout(timeout_s if asked.timeout_s is None else asked.timeout_s)
         try:
             async with timeout:
                 return await run(ctx, *args, **kwargs)

@@ -22,13 +22,11 @@ from bridge.errors import ConfigurationError
 from workers.child_processes import CHILD_FUNCTION, Call, Request, reference_to
 from workers.conversion import converting
 from workers.progress import PROGRESS
-from workers.retry import RetryPolicy, Run, retrying
+from workers.retry import RetryPolicy, Run, retrying, runner_timeout_s
 
 __all__ = ["task"]
 
 RETRYING_MAX_TRIES: Final = 3
-RUNNER_TIMEOUT_MARGIN_S: Final = 5
-"""How much later than ours the runner's timeout comes, where ours is there to be retried."""
 
 THREADS: Final = min(32, (os.cpu_count() or 1) + 4)
 PROCESSES: Final = os.cpu_count() or 1
@@ -131,11 +129,10 @@ def task(
             max_tries=max_tries,
             backoff_s=backoff_s,
             backoff_max_s=backoff_max_s,
-            timeout_s=timeout_s if issubclass(TimeoutError, tuple(retry_on)) else None,
+            timeout_s=timeout_s,
         )
         run = retrying(run, policy)
-        if policy.timeout_s is not None:
-            timeout_s = policy.timeout_s + RUNNER_TIMEOUT_MARGIN_S
+        timeout_s = None if timeout_s is None else runner_timeout_s(run, timeout_s)
     return converting(
         Function(
             name=task_name,

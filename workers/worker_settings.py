@@ -20,7 +20,7 @@ from bridge.scripts import Scripts
 from bridge.settings import Settings, read_settings
 from workers.arq_log import hide_arguments
 from workers.conversion import converting
-from workers.lifecycle_hooks import REPORTER, RUN, Context, Reporter, observe, quietly
+from workers.lifecycle_hooks import REPORTER, RUN, Context, Reporter, noting_what_is_asked, observe, quietly
 from workers.progress import PROGRESS
 
 __all__ = ["adopt", "queue"]
@@ -83,10 +83,16 @@ def adopt(settings_class: SettingsClass, *, queue_key: str, settings: Settings |
     declared = [converting(func(function)) for function in own.get("functions", ())]
     declared_cron_jobs = [convert_cron(job) for job in own.get("cron_jobs") or ()]
     timeout_s = to_seconds(own.get("job_timeout", ARQ_JOB_TIMEOUT_S))
+    deserializer = own.get("job_deserializer") or default_deserializer(chosen)
     missing = {name: value for name, value in defaults(queue_key, chosen).items() if name not in own}
     observed = {
         "declared_functions": declared,
-        "declared_options": {"cron_jobs": declared_cron_jobs, **{name: own.get(name) for name in OBSERVED_HOOKS}},
+        "declared_options": {
+            "cron_jobs": declared_cron_jobs,
+            "job_deserializer": deserializer,
+            **{name: own.get(name) for name in OBSERVED_HOOKS},
+        },
+        "job_deserializer": noting_what_is_asked(deserializer),
         "functions": [observe(function, default_timeout_s=timeout_s) for function in declared],
         "cron_jobs": [observe_cron(job, timeout_s) for job in declared_cron_jobs],
         "on_startup": startup(own.get("on_startup"), settings_class, chosen),
@@ -111,13 +117,16 @@ def defaults(queue_key: str, settings: Settings) -> dict[str, Any]:
         "queue_name": queue_key,
         "redis_settings": arq_redis_settings(settings),
         "job_serializer": job_serializer,
-        "job_deserializer": job_deserializer_accepting_pickle if settings.accept_pickle else job_deserializer,
         "keep_result": settings.keep_result_s,
         "max_tries": settings.max_tries,
         "health_check_interval": HEALTH_CHECK_INTERVAL_S,
         "allow_abort_jobs": True,
         "log_results": False,  # a result is the user's data, and logs are read by others
     }
+
+
+def default_deserializer(settings: Settings) -> Callable[[bytes], dict[str, Any]]:
+    return job_deserializer_accepting_pickle if settings.accept_pickle else job_deserializer
 
 
 def as_function(job: CronJob) -> Function:

@@ -71,7 +71,7 @@ def create_app(settings: Settings, catalog: Catalog, redis: AegisRedis, *, slot:
     app = Litestar(
         route_handlers=[
             go_to_docs,
-            task_routes(catalog, enqueuer, inspector, max_body_bytes=settings.max_body_bytes),
+            task_routes(catalog, enqueuer, inspector, settings),
             health,
             Router("/api/v1", route_handlers=[health]),
             metrics_route(redis, catalog, scripts, counts),

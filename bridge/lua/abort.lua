@@ -52,5 +52,6 @@ call('ZREM', KEY.ABORT, id)
 call('HINCRBY', KEY.TOTALS .. queue, 'job.aborted', 1)
 local rest = note == '{}' and '}' or ',' .. string.sub(note, 2)
 local was = (score > now and not is_leased(score)) and 'deferred' or 'queued'
-emit(max_len, 'job.aborted', id, queue, task, digits(attempt), at_ms, '{"was":"' .. was .. '"' .. rest)
+emit(max_len, 'job.aborted', id, queue, task, digits(attempt), at_ms, '{"was":"' .. was .. '"' .. rest, '',
+  trace_of(body))
 return 'aborted'

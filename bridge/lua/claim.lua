@@ -4,7 +4,7 @@
 -- KEYS     [1] queue
 -- ARGV     [1] event stream cap, entries; [2] queue name; [3] worker; [4] token of this claim; [5] jobs wanted;
 --          [6] lease, ms; [7] how far ahead a due time matters to the caller, ms;
---          [8] most attempts: a JSON object, task -> number, '' -> number for the others;
+--          [8] most attempts: a JSON object, task -> number, '' -> number for the others; a job's own number wins;
 --          [9] '1': entries of arq's abort set count; [10] when the caller gives up, ms (0: not known): nothing is
 --          taken after that
 -- RETURNS  now ms; next due time ms within [7] (0: none); then 5 for each job:
@@ -26,9 +26,18 @@ local at_ms, deadline = digits(now), lease_score(now + lease)
 local has_aborts = ARGV[9] == '1' and aborts > 0
 local most_tries
 
-local function exhausts(task, attempt)
+local function exhausts(task, attempt, own)
   most_tries = most_tries or cjson.decode(ARGV[8])
-  return attempt > (most_tries[task] or most_tries[''])
+  return attempt > (own or most_tries[task] or most_tries[''])
+end
+
+-- Enqueue time, most attempts and trace of a job whose producer asked for something: our enqueue writes that between the
+-- enqueue time and the last brace, behind everything that a caller may fill in.
+local FURTHEST = -200
+local function what_was_asked(body)
+  local enqueued_at_ms, asked = string.match(body, '"et":(%d+)([^{}]*)}$', FURTHEST)
+  if not enqueued_at_ms then return nil end
+  return enqueued_at_ms, tonumber(string.match(asked, '"max_tries":(%d+)')), trace_of(body)
 end
 
 -- The number of this attempt, at least what the producer says. A count that is no number is started anew.
@@ -103,7 +112,9 @@ while are_more_due and taken < wanted do
       due_ms = digits(math.max(0, math.floor(tonumber(due_ms) or 0)))
     end
     -- The enqueue time is at the very end of what arq and we write: 13 digits and a brace.
-    local enqueued_at_ms = string.match(body, '^"et":(%d+)}$', -19) or due_ms
+    local enqueued_at_ms, own_tries, trace = string.match(body, '^"et":(%d+)}$', -19), nil, nil
+    if not enqueued_at_ms and task then enqueued_at_ms, own_tries, trace = what_was_asked(body) end
+    enqueued_at_ms = enqueued_at_ms or due_ms
     local attempt_text = attempt == 1 and '1' or digits(attempt)
     task = task or ''
     local verdict = 'run'
@@ -111,15 +122,16 @@ while are_more_due and taken < wanted do
       verdict = 'expired'
     elseif has_aborts and is_aborted(id, tonumber(enqueued_at_ms)) then
       verdict = 'aborted'
-    elseif attempt > 1 and exhausts(task, attempt) then
+    elseif attempt > 1 and exhausts(task, attempt, own_tries) then
       verdict = 'exhausted'
     else
       if attempt > 1 and was_lost then
         emit(max_len, 'job.retrying', id, queue, task, digits(attempt - 1), at_ms,
-          '{"reason":"stalled","due_at_ms":' .. at_ms .. '}', worker)
+          '{"reason":"stalled","due_at_ms":' .. at_ms .. '}', worker, trace)
       end
       emit(max_len, 'job.started', id, queue, task, attempt_text, at_ms,
-        '{"enqueued_at_ms":' .. enqueued_at_ms .. ',"queued_ms":' .. since(later(due_ms, enqueued_at_ms)) .. '}', worker)
+        '{"enqueued_at_ms":' .. enqueued_at_ms .. ',"queued_ms":' .. since(later(due_ms, enqueued_at_ms)) .. '}', worker,
+        trace)
     end
     local n = #reply
     reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4], reply[n + 5] = id, body, attempt, due_ms, verdict

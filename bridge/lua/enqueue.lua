@@ -1,20 +1,32 @@
--- Stores jobs: body, queue entry, wake-up and event of each, or nothing of it when its id is taken.
+-- Stores jobs: body, queue entry, wake-up and event of each, or nothing of it when its id is taken, or when a request
+-- with the same idempotency key has stored its job before.
 --
 -- ARGV     [1] event stream cap, entries
 --          [2] the cron run whose one job this is ('': none): of a run that anybody has stored before, nothing is
---          then 9 for each job:
+--          [3] how many jobs; then 9 for each:
 --          id, task, queue name, queue key,
 --          body up to the enqueue time, body after it (the enqueue time is this server's, ms; after '' none is added),
 --          delay ms (0: none), due at ms (0: not given), expires after ms (0: never)
+--          then 3 for each job with an idempotency key: which job, from 1; key of the record; fingerprint of the request
 -- RETURNS  [1] now, ms; then for each job: the event's id, or '' when a job of that id lives or has a result, or that run
---          is stored
+--          is stored; or of one whose idempotency key has a record: 'again', when that was (ms), the event's id and the
+--          job's, parted by spaces; 'reused' when the record is of a request with another fingerprint
 -- EVENTS   job.enqueued, or job.deferred when it is due later; before it job.failed (expired) of a waiting job of the
 --          same id and queue, whose body has expired
-local FIELDS, HEAD = 9, 2
-local max_len, cron_run, now = ARGV[1], ARGV[2], now_ms()
-local count = (#ARGV - HEAD) / FIELDS
+local FIELDS, HEAD, FIELDS_OF_KEY = 9, 3, 3
+local max_len, cron_run, count, now = ARGV[1], ARGV[2], tonumber(ARGV[3]), now_ms()
+local after_jobs = HEAD + (count or 0) * FIELDS
+local keyed = (#ARGV - after_jobs) / FIELDS_OF_KEY
 
-if count ~= math.floor(count) then return redis.error_reply('ERR enqueue: not a whole number of jobs') end
+if not count or keyed < 0 or keyed ~= math.floor(keyed) then
+  return redis.error_reply('ERR enqueue: not a whole number of jobs')
+end
+local record_keys, fingerprints = {}, {}
+for at = after_jobs, #ARGV - 1, FIELDS_OF_KEY do
+  local i = tonumber(ARGV[at + 1])
+  if not i or i < 1 or i > count then return redis.error_reply('ERR enqueue: an idempotency key of no job') end
+  record_keys[i], fingerprints[i] = ARGV[at + 2], ARGV[at + 3]
+end
 size(KEY.EVENTS, 'stream')
 -- An abort that came after the end of an earlier job of the same id is not meant for this one.
 local has_aborts = size(KEY.ABORT, 'zset') > 0
@@ -75,11 +87,20 @@ local function end_expired(id, queue, mark_name)
   call('HINCRBY', KEY.TOTALS .. queue, 'job.failed', 1)
 end
 
+-- What a request with this idempotency key gets, if one has been before. pcall: another type is as good as nothing.
+local function earlier_answer(record_key, fingerprint)
+  local record = redis.pcall('GET', record_key)
+  if type(record) ~= 'string' then return nil end
+  local rest = string.sub(record, #fingerprint + 1)
+  return string.sub(record, 1, #fingerprint) == fingerprint and 'again' .. rest or 'reused'
+end
+
 local reply, seen, entries, bodies = { now_text }, {}, {}, {}
 for i = 1, count do
-  local at, event_id = HEAD + (i - 1) * FIELDS, ''
+  local at, record_key = HEAD + (i - 1) * FIELDS, record_keys[i]
+  local event_id = record_key and earlier_answer(record_key, fingerprints[i]) or ''
   local name = names[3 * i - 2]
-  if not seen[name] and not (may_exist and is_taken(name, names[3 * i - 1], names[3 * i])) then
+  if event_id == '' and not seen[name] and not (may_exist and is_taken(name, names[3 * i - 1], names[3 * i])) then
     seen[name] = true
     local id, queue, queue_key, tail = ARGV[at + 1], ARGV[at + 3], ARGV[at + 4], ARGV[at + 6]
     local delay, due_at, expires, due_text = ARGV[at + 7], ARGV[at + 8], ARGV[at + 9], now_text
@@ -96,7 +117,11 @@ for i = 1, count do
     queued[#queued + 1], queued[#queued + 2] = due_text, id
     if due_text ~= now_text then queued.later = (queued.later or 0) + 1 end
     event_id = emit(max_len, due_text == now_text and 'job.enqueued' or 'job.deferred', id, queue, ARGV[at + 2], '0',
-      now_text, '{"due_at_ms":' .. due_text .. '}')
+      now_text, '{"due_at_ms":' .. due_text .. '}', '', #tail > 1 and trace_of(tail))
+    if record_key then
+      local record = fingerprints[i] .. ' ' .. now_text .. ' ' .. event_id .. ' ' .. id
+      call('SET', record_key, record, 'PX', KEY.IDEMPOTENCY_TTL_MS)
+    end
     if has_aborts then call('ZREM', KEY.ABORT, id) end
   end
   reply[i + 1] = event_id

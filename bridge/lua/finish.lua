@@ -3,6 +3,7 @@
 --
 -- KEYS     [1] queue
 -- ARGV     [1] event stream cap, entries; [2] queue name; [3] worker;
+--          [4] traces: a JSON object, id -> traceparent ('': no job has one);
 --          then 11 for each attempt: id, token, kind, task, attempt,
 --          data (a JSON object; of job.retrying without its closing brace: due_at_ms is added),
 --          result ('': none is kept), number, extra, and for the counters: wait, run ('': it did not run)
@@ -12,7 +13,7 @@
 --                   of job.retrying 'interrupted' when the attempt does not count
 -- RETURNS  for each attempt 1, or 0 when the job has another token
 -- EVENTS   job.succeeded, job.failed, job.aborted, job.retrying
-local FIELDS, HEAD = 11, 3
+local FIELDS, HEAD = 11, 4
 local max_len, queue, worker = ARGV[1], ARGV[2], ARGV[3]
 local count = (#ARGV - HEAD) / FIELDS
 local now = now_ms()
@@ -37,6 +38,7 @@ for at = HEAD, #ARGV - 1, FIELDS do
   marks[#marks + 1] = KEY.IN_PROGRESS .. ARGV[at + 1]
 end
 local tokens = get_all(marks)
+local traces = ARGV[4] ~= '' and cjson.decode(ARGV[4]) or {}
 
 local reply, is_due, has_dead = {}, false, false
 local ends, waits, runs = {}, {}, {}
@@ -85,7 +87,7 @@ for i = 1, count do
     else
       remove(id, ARGV[at + 7], number, extra)
     end
-    emit(max_len, kind, id, queue, ARGV[at + 4], attempt, at_ms, data, worker)
+    emit(max_len, kind, id, queue, ARGV[at + 4], attempt, at_ms, data, worker, traces[id])
     count_up(ends, kind)
     if ARGV[at + 11] ~= '' then
       count_up(waits, ARGV[at + 10])

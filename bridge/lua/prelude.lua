@@ -98,6 +98,9 @@ end
 local function lease_score(deadline_ms) return digits(deadline_ms) .. '.5' end
 local function is_leased(score) return score ~= math.floor(score) end
 
+-- The traceparent in a body, or in the end of one, where our enqueue writes it last; nil when there is none.
+local function trace_of(body) return string.match(body, '^"trace":"([%x-]+)"}$', -66) end
+
 -- Lets one idle worker of the queue look for jobs; it wakes the next one if it leaves any (claim.lua).
 -- `tokens` are those that the bell has, if that is known.
 local function wake(queue, tokens)

@@ -2,10 +2,10 @@
 -- Of a job whose token is no longer the caller's, nothing is written.
 --
 -- ARGV     [1] event stream cap, entries; [2] queue name; [3] worker;
---          then 5 for each job: id, token (of a stock arq worker: 1), task, attempt, data (a JSON object)
+--          then 6 for each job: id, token (of a stock arq worker: 1), task, attempt, data (a JSON object), trace ('': none)
 -- RETURNS  for each job 1, or 0 when it has another token
 -- EVENTS   job.progressed
-local FIELDS, HEAD = 5, 3
+local FIELDS, HEAD = 6, 3
 local max_len, queue, worker = ARGV[1], ARGV[2], ARGV[3]
 local count = (#ARGV - HEAD) / FIELDS
 
@@ -32,7 +32,7 @@ for i, id in ipairs(ids) do
     -- The token tells readers whether this is of the run that they see: the key outlives it.
     local stored = '{"token":' .. cjson.encode(tokens[i]) .. ',"at_ms":' .. at_ms .. ',' .. string.sub(data, 2)
     call('SET', KEY.PROGRESS .. id, stored, 'PX', KEY.PROGRESS_TTL_MS)
-    emit(max_len, 'job.progressed', id, queue, ARGV[at + 3], attempt, at_ms, data, worker)
+    emit(max_len, 'job.progressed', id, queue, ARGV[at + 3], attempt, at_ms, data, worker, ARGV[at + 6])
     reply[i] = 1
   else
     reply[i] = 0

@@ -52,7 +52,8 @@ for i = 1, count do
     call('DEL', dead_key .. ':' .. id, KEY.RESULT .. id, KEY.RETRY .. id, KEY.PROGRESS .. id)
     -- A request to abort that came before is not meant for this run.
     call('ZREM', KEY.ABORT, id)
-    emit(max_len, 'job.enqueued', id, queue, ARGV[at + 2], 0, at_ms, '{"due_at_ms":' .. at_ms .. ',"reason":"requeued"}')
+    emit(max_len, 'job.enqueued', id, queue, ARGV[at + 2], 0, at_ms, '{"due_at_ms":' .. at_ms .. ',"reason":"requeued"}',
+      '', trace_of(ARGV[at + 4]))
     requeued = requeued + 1
   end
 end

@@ -3,7 +3,7 @@
 import time
 
 from bridge.catalog import load_catalog
-from bridge.enqueue import Enqueuer, TaskRequest
+from bridge.enqueue import Enqueuer
 from tests.benchmarks import contest
 from tests.benchmarks.bench_queue import IMPORT_PATHS, tally
 from tests.benchmarks.figure import Values, run_figure
@@ -16,15 +16,14 @@ async def measure(url: str, *, jobs: int) -> Values:
 
 
 async def enqueue_checked(url: str, calls: int) -> float:
-    """The rate of `Enqueuer`, which the gateway uses: task looked up, arguments converted, an answer for each job."""
+    """The rate of `Enqueuer`, which the gateway uses: task looked up, arguments converted, a verdict for each job."""
     enqueuer = Enqueuer(load_catalog(IMPORT_PATHS), open_pool(url).scripts)
     started_s = time.perf_counter()
     for _ in range(calls):
         requests = [
-            TaskRequest(task_name="noop", queue_type=QUEUE, kwargs={"user_id": number})
-            for number in range(contest.BULK)
+            {"task_name": "noop", "queue_type": QUEUE, "kwargs": {"user_id": number}} for number in range(contest.BULK)
         ]
-        await enqueuer.enqueue_many([enqueuer.prepare(request) for request in requests])
+        await enqueuer.enqueue_batch(requests)
     return calls * contest.BULK / (time.perf_counter() - started_s)
 
 

@@ -10,15 +10,16 @@ from bridge.aegis_redis import AegisRedis
 from bridge.catalog import Catalog
 from bridge.codec import decode_job
 from bridge.event_stream import EventStream
+from bridge.events import JobStarted
 from bridge.new_job import job_body
-from bridge.scripts import Claims, Ending, NewJob, Scripts
+from bridge.scripts import Claims, Ending, NewJob, NewProgress, Scripts
 from bridge.verifier import Verifier
 
 QUEUE = keys.queue("mail")
 TRIES = msgspec.json.encode({"": 3, "once": 1})
 
 
-async def enqueue(scripts: Scripts, *job_ids: str, task: str = "send", **changes: int) -> None:
+async def enqueue(scripts: Scripts, *job_ids: str, task: str = "send", **changes: Any) -> None:
     body = job_body(task, [1], {})
     await scripts.enqueue(
         [NewJob(job_id=j, task=task, queue="mail", queue_key=QUEUE, body=body, **changes) for j in job_ids]
@@ -396,3 +397,69 @@ async def test_claimed_jobs_count_as_in_progress(scripts: Scripts) -> None:
     await claim(scripts, wanted=2)
     depth = await scripts.depth(QUEUE)
     assert (depth.queued, depth.in_progress, depth.deferred) == (1, 2, 1)
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+SPOOF = '"et":1700000000000,"max_tries":99,"trace":"00-11111111111111111111111111111111-1111111111111111-01"}'
+
+
+async def enqueue_asking(scripts: Scripts, job_id: str, kwargs: dict[str, Any] | None = None, **asked: Any) -> None:
+    body = job_body("send", [1], kwargs or {}, asked=asked)
+    await scripts.enqueue([NewJob(job_id=job_id, task="send", queue="mail", queue_key=QUEUE, body=body)])
+
+
+async def traces(store: AegisRedis, job_id: str) -> set[str]:
+    return {event.trace for event in await EventStream(store).history() if event.job_id == job_id}
+
+
+@pytest.mark.parametrize("max_tries", [1, 2, 5])
+async def test_number_of_tries_of_a_job_wins_over_its_tasks(
+    store: AegisRedis, scripts: Scripts, max_tries: int
+) -> None:
+    await enqueue_asking(scripts, "a", max_tries=max_tries, timeout_s=0.25)
+    for _ in range(max_tries):
+        assert verdicts(await claim(scripts)) == ["run"]
+        await lose_lease(store, "a")
+    assert verdicts(await claim(scripts)) == ["exhausted"]
+
+
+async def test_every_event_of_a_job_has_its_trace(store: AegisRedis, scripts: Scripts) -> None:
+    await enqueue_asking(scripts, "a", trace=TRACE)
+    claims = await claim(scripts)
+    await lose_lease(store, "a")
+    await claim(scripts, token="w:2")
+    report = NewProgress("a", "w:2", "send", 2, b'{"current":1}', TRACE)
+    await scripts.progress("mail", worker="w", reports=[report])
+    await scripts.finish(
+        "mail", QUEUE, worker="w", endings=[ending("a", token="w:2")], traces={"a": TRACE, "b": "of another"}
+    )
+    assert await kinds(store, "a") == ["enqueued", "started", "retrying", "started", "progressed", "succeeded"]
+    assert await traces(store, "a") == {TRACE}
+    started = (await EventStream(store).history())[1].read_data()
+    assert isinstance(started, JobStarted)
+    assert started.enqueued_at_ms <= claims.now_ms
+
+
+async def test_event_of_an_abort_has_the_jobs_trace(store: AegisRedis, scripts: Scripts) -> None:
+    await enqueue_asking(scripts, "a", trace=TRACE)
+    assert await scripts.abort("mail", QUEUE, "a", keep_result_ms=60_000) == "aborted"
+    assert await kinds(store, "a") == ["enqueued", "aborted"]
+    assert await traces(store, "a") == {TRACE}
+
+
+@pytest.mark.parametrize(
+    "kwargs", [{"text": SPOOF}, {"et": 1700000000000, "max_tries": 99, "trace": TRACE}, {SPOOF: 1}]
+)
+@pytest.mark.parametrize("asked", [{}, {"max_tries": 1}])
+async def test_arguments_cannot_pass_for_what_was_asked(
+    store: AegisRedis, scripts: Scripts, kwargs: dict[str, Any], asked: dict[str, Any]
+) -> None:
+    await enqueue_asking(scripts, "a", kwargs, **asked)
+    for _ in range(asked.get("max_tries", 3)):
+        assert verdicts(await claim(scripts)) == ["run"]
+        await lose_lease(store, "a")
+    assert verdicts(await claim(scripts)) == ["exhausted"]
+    assert await traces(store, "a") == {""}
+    started = (await EventStream(store).history())[1].read_data()
+    assert isinstance(started, JobStarted)
+    assert started.enqueued_at_ms > 1700000000000

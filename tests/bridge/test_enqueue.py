@@ -1,4 +1,6 @@
+import asyncio
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -7,10 +9,12 @@ import pytest
 from bridge import keys
 from bridge.aegis_redis import AegisRedis
 from bridge.catalog import Catalog
-from bridge.enqueue import Enqueuer, TaskRequest, parse_request
+from bridge.enqueue import JOBS_IN_ONE_CALL, Enqueuer, TaskRequest, parse_request
 from bridge.errors import DuplicateJob, InvalidArguments, InvalidRequest
 from bridge.new_job import new_job_id
-from bridge.scripts import Scripts
+from bridge.scripts import NewJob, Scripts
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @pytest.fixture
@@ -36,6 +40,30 @@ async def test_chosen_id_is_taken_once(enqueuer: Enqueuer) -> None:
     assert (await enqueuer.enqueue(request)).task_id == "mine"
     with pytest.raises(DuplicateJob, match="'mine' exists"):
         await enqueuer.enqueue(request)
+
+
+async def test_body_ends_with_what_was_asked_for_in_a_fixed_order(enqueuer: Enqueuer, store: AegisRedis) -> None:
+    asked: dict[str, Any] = {"max_tries": 7, "timeout_seconds": 2.5}
+    enqueued = await enqueuer.enqueue(TaskRequest(task_name="io_simulation_task", **asked), trace=TRACE)
+    raw = await store.get(keys.job(enqueued.task_id))
+    assert raw is not None
+    tail = b',"timeout_s":2.5,"max_tries":7,"trace":"%b"}' % TRACE.encode()
+    assert raw.endswith(b'"et":%d%b' % (enqueued.queued_at.timestamp() * 1000, tail))
+
+
+async def test_requests_at_the_same_moment_share_a_call(enqueuer: Enqueuer, store: AegisRedis) -> None:
+    calls: list[int] = []
+    to_scripts = enqueuer.scripts.enqueue
+
+    async def counted(jobs: Sequence[NewJob]) -> tuple[int, list[str]]:
+        calls.append(len(jobs))
+        return await to_scripts(jobs)
+
+    enqueuer.scripts.enqueue = counted  # type: ignore[method-assign, assignment]
+    request = TaskRequest(task_name="io_simulation_task")
+    answers = await asyncio.gather(*(enqueuer.enqueue(request) for _ in range(JOBS_IN_ONE_CALL + 10)))
+    assert calls == [JOBS_IN_ONE_CALL, 10]
+    assert len({answer.event_id for answer in answers}) == await store.xlen(keys.EVENTS) == JOBS_IN_ONE_CALL + 10
 
 
 async def test_wrong_argument_stores_nothing(enqueuer: Enqueuer, store: AegisRedis) -> None:
@@ -66,6 +94,11 @@ async def test_wrong_argument_stores_nothing(enqueuer: Enqueuer, store: AegisRed
         (b'{"task_name": "x", "task_id": ""}', "$.task_id"),
         (b'{"task_name": "x", "task_id": "a b"}', "$.task_id"),
         (b'{"task_name": "x", "kwargs": {"n": NaN}}', "$"),
+        (b'{"task_name": "x", "timeout_seconds": 0}', "$.timeout_seconds"),
+        (b'{"task_name": "x", "timeout_seconds": 1e12}', "$.timeout_seconds"),
+        (b'{"task_name": "x", "max_tries": 0}', "$.max_tries"),
+        (b'{"task_name": "x", "max_tries": 1001}', "$.max_tries"),
+        (b'{"task_name": "x", "max_tries": 1.5}', "$.max_tries"),
     ],
 )
 def test_malformed_request_names_the_field(body: bytes, path: str) -> None:

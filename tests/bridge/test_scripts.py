@@ -1,5 +1,6 @@
 from typing import Any
 
+import msgspec
 import pytest
 from redis.exceptions import NoScriptError, ResponseError
 
@@ -13,7 +14,7 @@ from bridge.scripts import NewEvent, NewJob, Scripts
 QUEUE = keys.queue("mail")
 
 
-def new_job(job_id: str, **changes: int) -> NewJob:
+def new_job(job_id: str, **changes: Any) -> NewJob:
     return NewJob(job_id=job_id, task="send", queue="mail", queue_key=QUEUE, body=job_body("send", [1], {}), **changes)
 
 
@@ -95,13 +96,13 @@ async def test_enqueue_writes_nothing_when_a_key_has_another_type(
 
 async def test_enqueue_refuses_half_a_job(store: AegisRedis, scripts: Scripts) -> None:
     with pytest.raises(ResponseError, match="whole number"):
-        await scripts._enqueue(args=[1000, "", "id", "task"])
+        await scripts._enqueue(args=[1000, "", 1, "id", "task"])
     assert await store.dbsize() == 0
 
 
 async def test_enqueue_refuses_a_time_that_is_no_number(store: AegisRedis, scripts: Scripts) -> None:
     with pytest.raises(ResponseError, match="a time of job 1 is not a number"):
-        await scripts._enqueue(args=[1000, "", "id", "task", "mail", QUEUE, "{", "}", "soon", 0, 0])
+        await scripts._enqueue(args=[1000, "", 1, "id", "task", "mail", QUEUE, "{", "}", "soon", 0, 0])
     assert await store.dbsize() == 0
 
 
@@ -151,3 +152,69 @@ async def test_depth_counts_jobs_by_state(store: AegisRedis, scripts: Scripts) -
 async def test_depth_of_an_empty_queue_is_nothing(scripts: Scripts) -> None:
     depth = await scripts.depth(QUEUE)
     assert (depth.queued, depth.in_progress, depth.deferred, depth.oldest_age_ms) == (0, 0, 0, 0)
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def keyed(job_id: str, fingerprint: str = "a" * 32, *, key: str = "k", caller: str = "ann") -> NewJob:
+    return new_job(job_id, record_key=keys.idempotency(caller, key), fingerprint=fingerprint)
+
+
+async def test_enqueue_writes_the_trace_that_the_body_ends_with_into_the_event(
+    store: AegisRedis, scripts: Scripts
+) -> None:
+    asked = {"timeout_s": 2.5, "max_tries": 7, "trace": TRACE}
+    body = job_body("send", [{"trace": "no"}], {}, asked=asked)
+    now_ms, _ = await scripts.enqueue([new_job("a"), msgspec.structs.replace(new_job("b"), body=body)])
+
+    raw = await store.get(keys.job("b"))
+    assert raw is not None
+    assert raw.endswith(b'"et":%d,"timeout_s":2.5,"max_tries":7,"trace":"%b"}' % (now_ms, TRACE.encode()))
+    assert [event.trace for event in await EventStream(store).history()] == ["", TRACE]
+
+
+async def test_second_request_with_a_key_stores_nothing_and_learns_of_the_first(
+    store: AegisRedis, scripts: Scripts
+) -> None:
+    now_ms, (event_id,) = await scripts.enqueue([keyed("a")])
+    record_key = keys.idempotency("ann", "k")
+    assert 0 < await store.pttl(record_key) <= keys.IDEMPOTENCY_TTL_MS
+    before = await everything(store)
+    _, told = await scripts.enqueue([keyed("b"), keyed("c", "b" * 32)])
+    assert told == [f"again {now_ms} {event_id} a", "reused"]
+    assert await everything(store) == before
+
+
+async def test_key_counts_within_a_call_too(store: AegisRedis, scripts: Scripts) -> None:
+    now_ms, (event_id, *told) = await scripts.enqueue([keyed("a"), keyed("b"), keyed("c", "b" * 32), new_job("d")])
+    assert told[:2] == [f"again {now_ms} {event_id} a", "reused"]
+    assert await store.zrange(QUEUE, 0, -1) == [b"a", b"d"]
+
+
+async def test_request_that_stored_nothing_leaves_no_record(store: AegisRedis, scripts: Scripts) -> None:
+    await scripts.enqueue([new_job("a")])
+    assert (await scripts.enqueue([keyed("a")]))[1] == [""]
+    assert not await store.exists(keys.idempotency("ann", "k"))
+
+
+async def test_keys_of_other_callers_are_other_keys(store: AegisRedis, scripts: Scripts) -> None:
+    pairs = [("ann", "k"), ("bob", "k"), ("ann:k", "x"), ("ann", "k:x"), ("ann%3Ak", "x"), ("", "ann:k:x")]
+    jobs = [keyed(f"job-{number}", key=key, caller=caller) for number, (caller, key) in enumerate(pairs)]
+    _, told = await scripts.enqueue(jobs)
+    assert all(event_id[0].isdigit() for event_id in told), told
+
+
+async def test_record_of_another_type_is_as_good_as_none(store: AegisRedis, scripts: Scripts) -> None:
+    await store.rpush(keys.idempotency("ann", "k"), "odd")  # type: ignore[misc]
+    _, (event_id,) = await scripts.enqueue([keyed("a")])
+    assert event_id[0].isdigit()
+    assert (await scripts.enqueue([keyed("b")]))[1] == [f"again {event_id.partition('-')[0]} {event_id} a"]
+
+
+async def test_enqueue_refuses_a_key_of_no_job(store: AegisRedis, scripts: Scripts) -> None:
+    with pytest.raises(ResponseError, match="key of no job"):
+        await scripts._enqueue(
+            args=[1000, "", 1, "id", "task", "mail", QUEUE, "{", "}", 0, 0, 0, 2, keys.idempotency("a", "b"), "f"]
+        )
+    assert await store.dbsize() == 0

@@ -57,6 +57,7 @@ async def test_document_lists_the_routes(document: dict[str, Any]) -> None:
     assert operations(document).keys() == {
         ("GET", "/api/v1/tasks"),
         ("POST", "/api/v1/tasks/enqueue"),
+        ("POST", "/api/v1/tasks/enqueue/batch"),
         ("GET", "/api/v1/tasks/status/{task_id}"),
         ("GET", "/api/v1/tasks/result/{task_id}"),
         ("GET", "/metrics"),
@@ -104,6 +105,8 @@ async def test_body_of_an_enqueue_is_a_task_request(document: dict[str, Any]) ->
         "run_at",
         "expires_seconds",
         "task_id",
+        "timeout_seconds",
+        "max_tries",
     }
     assert content["example"]["task_name"] == "io_simulation_task"
 
@@ -111,6 +114,25 @@ async def test_body_of_an_enqueue_is_a_task_request(document: dict[str, Any]) ->
 async def test_example_of_the_document_is_accepted(gateway: httpx.AsyncClient, document: dict[str, Any]) -> None:
     example = operations(document)["POST", ENQUEUE]["requestBody"]["content"]["application/json"]["example"]
     assert (await gateway.post(ENQUEUE, json=example)).status_code == 202
+
+
+async def test_headers_of_an_enqueue_are_documented(document: dict[str, Any]) -> None:
+    operation = operations(document)["POST", ENQUEUE]
+    asked = {one["name"]: one for one in operation["parameters"]}
+    assert asked.keys() == {"Idempotency-Key", "traceparent"}
+    assert {one["in"] for one in asked.values()} == {"header"}
+    assert not any(one["required"] for one in asked.values())
+    assert operation["responses"]["202"]["headers"].keys() == {"Location", "Idempotency-Replayed"}
+    schema = operation["responses"]["202"]["content"]["application/json"]["schema"]
+    assert resolve(document, schema["$ref"])["title"] == "Enqueued"
+
+
+async def test_batch_takes_an_array_or_lines(gateway: httpx.AsyncClient, document: dict[str, Any]) -> None:
+    content = operations(document)["POST", f"{ENQUEUE}/batch"]["requestBody"]["content"]
+    assert content.keys() == {"application/json", "application/x-ndjson", "application/jsonl"}
+    assert content["application/json"]["schema"]["items"]["title"] == "TaskRequest"
+    answer = await gateway.post(f"{ENQUEUE}/batch", json=content["application/json"]["example"])
+    assert answer.json()["enqueued"] == 1
 
 
 async def test_errors_are_documented_as_problems(document: dict[str, Any]) -> None:
@@ -127,7 +149,8 @@ async def test_errors_are_documented_as_problems(document: dict[str, Any]) -> No
 @pytest.mark.parametrize(
     ("route", "statuses"),
     [
-        (("POST", "/api/v1/tasks/enqueue"), {"202", "400", "409", "413", "415", "503"}),
+        (("POST", "/api/v1/tasks/enqueue"), {"202", "400", "409", "413", "415", "422", "503"}),
+        (("POST", "/api/v1/tasks/enqueue/batch"), {"202", "400", "413", "415", "503"}),
         (("GET", "/api/v1/tasks/status/{task_id}"), {"200", "404", "502", "503"}),
         (("GET", "/api/v1/tasks/result/{task_id}"), {"200", "202", "404", "502", "503"}),
     ],

@@ -22,6 +22,7 @@ class Attempt:
     token: str = "w:1"
     task: str = "send"
     attempt: int = 1
+    trace: str = ""
 
 
 class HeldScripts(Scripts):
