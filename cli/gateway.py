@@ -15,6 +15,7 @@ from bridge.gateway.app import create_app
 from bridge.gateway.http_counts import ProcessSlot
 from bridge.gateway.server import can_share_port, check_address, is_loopback, serve_app
 from bridge.settings import Settings, read_settings
+from bridge.tracing import start_tracing
 from cli.context import run
 from cli.log import configure_logging
 from cli.supervisor import Service, Supervisor, tell_ended
@@ -80,6 +81,7 @@ def choose_address(
 
 
 async def serve(settings: Settings, host: str, port: int, *, slot: ProcessSlot | None = None) -> None:
+    start_tracing("aegis-tasks-gateway")
     app = create_app(settings, load_catalog(settings.queues), open_redis(settings), slot=slot)
     with stop_signals() as stop:
         await serve_app(app, host=host, port=port, stop=stop, before_stop=app.state.shutdown.begin)

@@ -21,6 +21,7 @@ from bridge.file_lock import FileLock
 from bridge.gateway.app import create_app
 from bridge.gateway.server import serve_app
 from bridge.settings import Settings, read_settings
+from bridge.tracing import start_tracing
 from cli.context import open_backend, run
 from cli.gateway import Host, Insecure, Port, choose_address
 from cli.log import configure_logging
@@ -49,6 +50,7 @@ def serve(
     address = choose_address(settings, host, port, is_insecure=insecure)
     if is_in_memory(settings):
         configure_logging(is_quiet=True)
+        start_tracing("aegis-tasks")
         run(serve_in_process(settings, catalog, *address))
         return
     with only_one(settings.data_dir):

@@ -17,7 +17,17 @@ from typing import Final
 import msgspec
 import psutil
 
-__all__ = ["BOUNDS_S", "HttpCounts", "ProcessFacts", "ProcessSlot", "RequestCount", "merge", "publish_every_second"]
+__all__ = [
+    "BOUNDS_S",
+    "METHODS",
+    "OTHER",
+    "HttpCounts",
+    "ProcessFacts",
+    "ProcessSlot",
+    "RequestCount",
+    "merge",
+    "publish_every_second",
+]
 
 BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper ends of the buckets of a request's duration; one more is for what takes longer."""

@@ -8,9 +8,10 @@ from time import perf_counter
 from typing import Any, Final
 from urllib.parse import quote
 
+from bridge import tracing
 from bridge.gateway.access import caller_of
 from bridge.gateway.access_log import AccessLog
-from bridge.gateway.http_counts import HttpCounts
+from bridge.gateway.http_counts import METHODS, OTHER, HttpCounts
 from bridge.gateway.shutdown import Shutdown
 
 __all__ = ["UNMATCHED", "RequestLog", "request_id_of"]
@@ -66,7 +67,10 @@ class RequestLog:
         counts.in_flight += 1
         started_s = perf_counter()
         try:
-            await self.app(scope, receive, answer)
+            if tracing.spans is None or scope["path"].rstrip("/") in QUIET:
+                await self.app(scope, receive, answer)
+            else:
+                await self._call_traced(tracing.spans, scope, receive, answer)
         finally:
             ended_s = perf_counter()
             counts.in_flight -= 1
@@ -80,6 +84,15 @@ class RequestLog:
                 self.access_log.add(
                     times, method, route, path, status, answer.body_bytes, caller, request_id, route in QUIET
                 )
+
+    async def _call_traced(self, spans: tracing.Spans, scope: Scope, receive: Any, answer: "Answer") -> None:
+        method = scope["method"] if scope["method"] in METHODS else OTHER
+        with spans.request(method, path_of(scope), scope["headers"]) as span:
+            try:
+                await self.app(scope, receive, answer)
+            finally:
+                route = scope.get("path_template") or UNMATCHED
+                spans.end_request(span, method, route, answer.status or CLIENT_GONE, scope[REQUEST_ID])
 
 
 class Answer:

@@ -15,7 +15,7 @@ from bridge.scripts import NewJob, Scripts
 from workers.batch_worker import BatchWorker
 
 
-def new_job(job_id: str, queue: str = "load_test", **options: int) -> NewJob:
+def new_job(job_id: str, queue: str = "load_test", **options: Any) -> NewJob:
     body = job_body("io_simulation_task", (), {})
     return NewJob(
         job_id=job_id, task="io_simulation_task", queue=queue, queue_key=keys.queue(queue), body=body, **options
