@@ -9,7 +9,7 @@ from arq.connections import ArqRedis
 from arq.jobs import Job, ResultNotFound, SerializationError, serialize_job
 from arq.utils import timestamp_ms, to_ms, to_unix_ms
 
-from bridge import keys
+from bridge import keys, tracing
 from bridge.codec import job_serializer
 from bridge.new_job import job_body, new_job_id
 from bridge.scripts import NewJob, Scripts
@@ -94,12 +94,16 @@ class AegisRedis(ArqRedis):
         """
         if _defer_until and _defer_by:
             raise RuntimeError("use either '_defer_until' or '_defer_by' or neither, not both")
+        job_id, queue_key = _job_id or new_job_id(), _queue_name or self.default_queue_name
+        queue = keys.queue_name(queue_key)
         job = NewJob(
-            job_id=_job_id or new_job_id(),
+            job_id=job_id,
             task=function,
-            queue=keys.queue_name(queue_key := _queue_name or self.default_queue_name),
+            queue=queue,
             queue_key=queue_key,
-            body=self._body(function, args, kwargs, _job_try),
+            body=self._body(
+                function, args, kwargs, _job_try, trace=tracing.trace_of_enqueue(function, queue, job_id, "")
+            ),
             delay_ms=to_ms(_defer_by) or 0,
             due_at_ms=to_unix_ms(_defer_until) if _defer_until else 0,
             expires_ms=to_ms(_expires) or 0,
@@ -134,13 +138,13 @@ class AegisRedis(ArqRedis):
         return AegisJob(job.job_id, redis=self, _queue_name=job.queue_key, _deserializer=self.job_deserializer)
 
     def _body(
-        self, function: str, args: tuple[Any, ...], kwargs: dict[str, Any], job_try: int | None
+        self, function: str, args: tuple[Any, ...], kwargs: dict[str, Any], job_try: int | None, *, trace: str = ""
     ) -> tuple[bytes, bytes]:
         """The job as JSON; as the pool's own serializer writes it where that is another than ours."""
         if self.job_serializer not in {None, job_serializer}:
             now_ms = timestamp_ms()
             return serialize_job(function, args, kwargs, job_try, now_ms, serializer=self.job_serializer), b""
         try:
-            return job_body(function, args, kwargs, job_try=job_try)
+            return job_body(function, args, kwargs, job_try=job_try, asked={"trace": trace} if trace else None)
         except Exception as error:
             raise SerializationError(f'unable to serialize job "{function}"') from error

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 from redis.exceptions import ResponseError
 
-from bridge import keys
+from bridge import keys, tracing
 from bridge.batch import MOST_ITEMS, BatchAnswer, BatchVerdict, ItemProblem, problem_of
 from bridge.broker import is_away
 from bridge.catalog import Catalog
@@ -248,12 +248,14 @@ class Enqueuer:
         """
         task = self.catalog.task(request.task_name, request.queue_type)
         args, kwargs = task.signature.convert(request.args, request.kwargs, strict=strict)
+        job_id = request.task_id or new_job_id()
+        trace = tracing.trace_of_enqueue(task.name, task.queue, job_id, trace)
         try:
             body = job_body(task.name, args, kwargs, asked=asked_for(request, trace))
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise InvalidArguments(f"{task.name}: {error}", task_name=task.name, path="$.kwargs") from None
         return NewJob(
-            job_id=request.task_id or new_job_id(),
+            job_id=job_id,
             task=task.name,
             queue=task.queue,
             queue_key=self.catalog.queue(task.queue).key,

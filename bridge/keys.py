@@ -42,6 +42,7 @@ __all__ = [
     "RING_PREFIX",
     "STATS_PREFIX",
     "STATS_TTL_MS",
+    "TOTALS_PREFIX",
     "WAKE_PREFIX",
     "WORKERS",
     "WORKER_LOST_MS",
@@ -65,6 +66,7 @@ __all__ = [
     "retry",
     "ring",
     "stats",
+    "totals",
     "wake",
     "worker",
 ]
@@ -100,6 +102,8 @@ DEAD_PREFIX: Final = "aegis:dead:"
 """zset, pruned by age and number: job id -> failed at ms; and for each a string ``…:<id>``, TTL of 7 days."""
 STATS_PREFIX: Final = "aegis:stats:"
 """hash for each queue and minute, TTL of two hours: how many attempts ended how, waited and ran how long."""
+TOTALS_PREFIX: Final = "aegis:totals:"
+"""hash for each queue, no TTL: the same since its first job, and how many jobs were stored."""
 CRON_PREFIX: Final = "aegis:cron:"
 """zset for each queue, TTL of an hour: which runs of cron jobs have been enqueued -> when, ms."""
 IDEMPOTENCY_PREFIX: Final = "aegis:idempotency:"
@@ -231,6 +235,11 @@ def stats(name: str, minute: int) -> str:
     return f"{STATS_PREFIX}{name}:{minute}"
 
 
+def totals(name: str) -> str:
+    """The counters of a queue, by its short name, that only grow."""
+    return TOTALS_PREFIX + name
+
+
 LUA_CONSTANTS: Final[dict[str, str | int]] = {
     "JOB": JOB_PREFIX,
     "IN_PROGRESS": IN_PROGRESS_PREFIX,
@@ -245,6 +254,7 @@ LUA_CONSTANTS: Final[dict[str, str | int]] = {
     "PROGRESS": PROGRESS_PREFIX,
     "DEAD": DEAD_PREFIX,
     "STATS": STATS_PREFIX,
+    "TOTALS": TOTALS_PREFIX,
     "CRON": CRON_PREFIX,
     "WORKERS": WORKERS,
     "WORKER": WORKER_PREFIX,

@@ -44,6 +44,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         max_batch_bytes: largest body of a batch it reads.
         events_max_len: entries the event stream keeps (approximately: Redis trims whole nodes).
         max_stream_clients: clients of the event stream (SSE) that one gateway process serves at a time.
+        access_log: the gateway writes a line for each request.
         accept_pickle: execute pickled payloads of trusted producers during a migration.
         tokens_file: who may call the gateway; empty is ``tokens.json`` of ``data_dir``.
         allowed_hosts: further names to which a gateway answers that asks for no token.
@@ -64,6 +65,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_batch_bytes: PositiveInt = 16 * 1024 * 1024
     events_max_len: PositiveInt = 1_000_000
     max_stream_clients: PositiveInt = 5000
+    access_log: bool = True
     accept_pickle: bool = False
     tokens_file: str = ""
     allowed_hosts: tuple[str, ...] = ()
@@ -85,6 +87,7 @@ VARIABLES: Final = {
     "AEGIS_MAX_BATCH_BYTES": "max_batch_bytes",
     "AEGIS_EVENTS_MAX_LEN": "events_max_len",
     "AEGIS_MAX_STREAM_CLIENTS": "max_stream_clients",
+    "AEGIS_ACCESS_LOG": "access_log",
     "AEGIS_ACCEPT_PICKLE": "accept_pickle",
     "AEGIS_TOKENS_FILE": "tokens_file",
     "AEGIS_ALLOWED_HOSTS": "allowed_hosts",

@@ -2,10 +2,14 @@
 
 import logging
 import sys
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TextIO
 
 import msgspec
+
+from bridge.gateway.access_log import AccessLine
 
 __all__ = ["configure_logging", "show_warnings"]
 
@@ -30,10 +34,25 @@ class JsonLines(logging.Formatter):
         return msgspec.json.encode(line, enc_hook=repr).decode()
 
 
+class JsonHandler(logging.StreamHandler[TextIO]):
+    """Writes JSON lines; those of the access log, of which there may be thousands in a second, many at once."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+        self.setFormatter(JsonLines())
+        self._encode_lines = msgspec.json.Encoder().encode_lines
+
+    def write_lines(self, lines: Sequence[AccessLine]) -> None:
+        """Writes them as they would be as records."""
+        text = self._encode_lines(lines).decode()
+        with self.lock or nullcontext(), suppress(OSError):  # as for records: nobody may read the log any more
+            self.stream.write(text)
+            self.stream.flush()
+
+
 def configure_logging(*, is_quiet: bool = False) -> None:
     """Log records go to standard error, from INFO on, or from ERROR on when quiet."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(LINE) if sys.stderr.isatty() else JsonLines())
+    handler = terminal_handler() if sys.stderr.isatty() else JsonHandler()
     logging.basicConfig(level=logging.ERROR if is_quiet else logging.INFO, handlers=[handler], force=True)
 
 
@@ -42,3 +61,9 @@ def show_warnings() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("aegis-tasks: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+
+
+def terminal_handler() -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(LINE))
+    return handler

@@ -22,6 +22,7 @@ from bridge.file_lock import FileLock
 from bridge.gateway.app import create_app
 from bridge.gateway.server import serve_app
 from bridge.settings import Settings, read_settings
+from bridge.tracing import start_tracing
 from cli.context import open_store, run
 from cli.gateway import Host, Insecure, Port, choose_address
 from cli.log import configure_logging
@@ -52,6 +53,7 @@ def serve(
     address = choose_address(settings, host, port, is_insecure=insecure)
     if is_in_memory(settings):
         configure_logging(is_quiet=True)
+        start_tracing("aegis-tasks")
         run(serve_in_process(settings, catalog, *address, is_insecure=insecure))
         return
     with only_one(settings.data_dir):
@@ -182,7 +184,9 @@ async def serve_in_process(settings: Settings, catalog: Catalog, host: str, port
         stop = asyncio.Event()
         listening = msgspec.structs.replace(settings, host=host)
         app = create_app(listening, catalog, open_redis(settings), is_insecure=is_insecure)
-        serving = asyncio.create_task(serve_app(app, host=host, port=port, stop=stop))
+        serving = asyncio.create_task(
+            serve_app(app, host=host, port=port, stop=stop, before_stop=app.state.shutdown.begin)
+        )
         if await is_ready(host, port, serving):
             welcome(settings, catalog, host, port)
         await working

@@ -13,6 +13,7 @@ import watchfiles
 from bridge.catalog import Catalog, Queue, load_catalog
 from bridge.errors import ConfigurationError, StoreUnreachable
 from bridge.settings import Settings, read_settings
+from bridge.tracing import start_tracing
 from cli.completion import complete_queue
 from cli.context import open_store, run
 from cli.exit_codes import ExitCode
@@ -83,6 +84,7 @@ async def work_in_processes(names: list[str], command: list[str], processes: int
 
 
 async def work(names: list[str], *, is_burst: bool) -> None:
+    start_tracing("aegis-tasks-worker")
     settings = read_settings()
     chosen = choose(load_catalog(settings.queues), names)
     await until_connected(settings)

@@ -164,6 +164,7 @@ class BatchWorker(Worker):
             keep_result_ms=self._keep_result_ms,
         )
         self._execution = Execution(
+            queue=self.queue,
             functions=self.functions,
             deserializer=self.job_deserializer or job_deserializer,
             ctx=self.ctx,

@@ -18,6 +18,7 @@ from arq.typing import StartupShutdown
 from arq.utils import ms_to_datetime
 from arq.worker import Function, JobExecutionFailed, Retry, RetryJob
 
+from bridge import tracing
 from bridge.codec import job_deserializer, job_deserializer_accepting_pickle
 from bridge.errors import InvalidArguments, UndecodablePayload
 from workers.asked import ASKED, Asked, read_asked
@@ -57,6 +58,7 @@ class Execution:
     """Runs attempts of one worker.
 
     Attributes:
+        queue: short name of the queue.
         functions: registered name -> function.
         deserializer: of job bodies.
         ctx: what every job's context holds.
@@ -68,6 +70,7 @@ class Execution:
         watch: told of a run whose deadline has been set.
     """
 
+    queue: str
     functions: Mapping[str, Function | CronJob]
     deserializer: Callable[[bytes], dict[str, Any]]
     ctx: Context
@@ -164,7 +167,11 @@ class Execution:
                 run.deadline_s = self.clock_s() + timeout_s
                 self.watch(run)
             run.is_calling = True
-            result = await function.coroutine(ctx, *run.args, **run.kwargs)
+            if tracing.spans is None:
+                result = await function.coroutine(ctx, *run.args, **run.kwargs)
+            else:
+                with tracing.spans.run(run.task, self.queue, run.job_id, run.attempt, run.trace):
+                    result = await function.coroutine(ctx, *run.args, **run.kwargs)
         except BaseException as error:
             run.is_calling = False
             run.ended_ms = self.now_ms()

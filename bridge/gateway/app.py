@@ -21,18 +21,21 @@ from bridge.aegis_redis import AegisRedis
 from bridge.broker import safe_address
 from bridge.catalog import Catalog
 from bridge.gateway.access import OPEN
+from bridge.gateway.access_log import AccessLog
 from bridge.gateway.authentication import Authentication
 from bridge.gateway.common_answers import SECURITY_SCHEMES, describe_common_answers
 from bridge.gateway.dead_routes import dead_routes
 from bridge.gateway.event_routes import event_routes
 from bridge.gateway.head_requests import HeadRequests
 from bridge.gateway.health_routes import health_routes
+from bridge.gateway.http_counts import HttpCounts, ProcessSlot, publish_every_second
 from bridge.gateway.job_routes import job_routes
+from bridge.gateway.metrics_routes import metrics_route
 from bridge.gateway.problems import EXCEPTION_HANDLERS, from_litestar
 from bridge.gateway.queue_routes import queue_routes
 from bridge.gateway.raw_json import RawJson
+from bridge.gateway.request_log import RequestLog
 from bridge.gateway.response_headers import ResponseHeaders
-from bridge.gateway.server import BEFORE_STOP
 from bridge.gateway.shutdown import Shutdown
 from bridge.gateway.slow_bodies import SlowBodies
 from bridge.gateway.task_openapi import TaskDocument
@@ -50,7 +53,14 @@ SWAGGER_ASSETS_PATH: Final = "/schema-assets"
 OWN_ASSETS: Final = Path(__file__).parent / "docs_page"
 
 
-def create_app(settings: Settings, catalog: Catalog, redis: AegisRedis, *, is_insecure: bool = False) -> Litestar:
+def create_app(
+    settings: Settings,
+    catalog: Catalog,
+    redis: AegisRedis,
+    *,
+    is_insecure: bool = False,
+    slot: ProcessSlot | None = None,
+) -> Litestar:
     """The application; it owns ``redis`` from now on and closes it at shutdown.
 
     Args:
@@ -59,6 +69,9 @@ def create_app(settings: Settings, catalog: Catalog, redis: AegisRedis, *, is_in
         catalog: the queues and tasks to offer.
         redis: the store.
         is_insecure: callers need no token on any host, as long as there is none.
+        slot: the place of this process among several behind one port; ``None`` when it is the only one.
+
+    What has to end when the gateway is about to stop says so to ``app.state.shutdown``.
 
     Raises:
         ConfigurationError: the tokens cannot be read.
@@ -70,13 +83,25 @@ def create_app(settings: Settings, catalog: Catalog, redis: AegisRedis, *, is_in
         RateLimit(backend.scripts),
         is_insecure=is_insecure,
     )
-    health = health_routes(redis, backend.inspector, Shutdown(), address=safe_address(settings))
+    shutdown, counts = Shutdown(), HttpCounts(slot)
+    shutdown.before(backend.feed.close)
+    access_log = AccessLog() if settings.access_log else None
+    health = health_routes(redis, backend.inspector, shutdown, address=safe_address(settings))
 
     @asynccontextmanager
     async def close_redis(_: Litestar) -> AsyncIterator[None]:
         yield
         await backend.aclose()
         await redis.aclose(close_connection_pool=True)
+
+    @asynccontextmanager
+    async def tell_counts(_: Litestar) -> AsyncIterator[None]:
+        try:
+            async with publish_every_second(counts):
+                yield
+        finally:
+            if access_log is not None:
+                access_log.flush()
 
     app = Litestar(
         route_handlers=[
@@ -89,24 +114,27 @@ def create_app(settings: Settings, catalog: Catalog, redis: AegisRedis, *, is_in
             event_routes(backend.feed, max_stream_clients=settings.max_stream_clients),
             health,
             Router("/api/v1", route_handlers=[health]),
+            metrics_route(redis, catalog, backend.scripts, counts),
             create_static_files_router(
                 path=SWAGGER_ASSETS_PATH, directories=[swagger_assets(), OWN_ASSETS], include_in_schema=False, opt=OPEN
             ),
         ],
         middleware=[authentication.layer],
         exception_handlers=EXCEPTION_HANDLERS,
-        lifespan=[close_redis],
-        state=State({BEFORE_STOP: [backend.feed.close]}),
+        lifespan=[close_redis, tell_counts],
         plugins=[RawJson()],
         request_max_body_size=settings.max_body_bytes,
         openapi_config=openapi(catalog),
         logging_config=None,  # the entry points configure logging
+        state=State({"shutdown": shutdown, "backend": backend}),
     )
     authentication.guard(app)
     describe_common_answers(app)
     app.asgi_handler = SlowBodies(
         ResponseHeaders(HeadRequests(app.asgi_handler), still_admits=authentication.still_admits)
     )
+    # Around all that Litestar does, what it refuses by itself included: its middlewares see matched routes alone.
+    app.asgi_handler = RequestLog(app.asgi_handler, counts, access_log, shutdown)  # type: ignore[assignment]
     return app
 
 

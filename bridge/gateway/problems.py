@@ -35,6 +35,7 @@ from bridge.errors import (
     UnsupportedMediaType,
     WrongHost,
 )
+from bridge.gateway.request_log import request_id_of
 
 __all__ = ["EXCEPTION_HANDLERS", "UNKNOWN_QUEUE_IN_PATH", "UNREACHABLE", "Problem", "from_litestar", "problem_spec"]
 
@@ -61,6 +62,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         rate: how many requests are allowed, ``100/s``.
         allowed: the methods that this address knows.
         retry_after_seconds: when the next request is admitted.
+        request_id: of the request, as in the header ``X-Request-ID`` and in the logs.
     """
 
     type: str
@@ -79,6 +81,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rate: str | None = None
     allowed: list[str] | None = None
     retry_after_seconds: float | None = None
+    request_id: str | None = None
 
 
 STATUSES: Final[Mapping[type[Exception], tuple[HTTPStatus, str]]] = {
@@ -116,7 +119,11 @@ UNREACHABLE: Final[dict[int, ResponseSpec]] = {
 }
 
 
-def problem(status: HTTPStatus, code: str, detail: str, **facts: Any) -> Response[Problem]:
+def problem(
+    request: Request[Any, Any, Any] | None, status: HTTPStatus, code: str, detail: str, **facts: Any
+) -> Response[Problem]:
+    if request is not None:
+        facts["request_id"] = request_id_of(request.scope)
     known = {name: value for name, value in facts.items() if name in Problem.__struct_fields__}
     headers = {"Retry-After": str(RETRY_AFTER_S)} if status is HTTPStatus.SERVICE_UNAVAILABLE else {}
     if len(detail) > DETAIL_LIMIT_CHARS:
@@ -127,9 +134,9 @@ def problem(status: HTTPStatus, code: str, detail: str, **facts: Any) -> Respons
     return Response(content, status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
 
-def from_our_error(_: Request[Any, Any, Any], error: AegisError) -> Response[Problem]:
+def from_our_error(request: Request[Any, Any, Any], error: AegisError) -> Response[Problem]:
     status, code = next(STATUSES[cls] for cls in type(error).__mro__ if cls in STATUSES)
-    response = problem(status, code, str(error), **vars(error))
+    response = problem(request, status, code, str(error), **vars(error))
     response.headers.update(headers_of(error))
     return response
 
@@ -149,25 +156,25 @@ def headers_of(error: AegisError) -> dict[str, str]:
             return {}
 
 
-def from_unknown_queue_in_path(_: Request[Any, Any, Any], error: InvalidQueueType) -> Response[Problem]:
+def from_unknown_queue_in_path(request: Request[Any, Any, Any], error: InvalidQueueType) -> Response[Problem]:
     """404: where the queue is in the path, nothing is at that address."""
     code = STATUSES[InvalidQueueType][1]
-    return problem(HTTPStatus.NOT_FOUND, code, str(error), **vars(error))
+    return problem(request, HTTPStatus.NOT_FOUND, code, str(error), **vars(error))
 
 
-def from_store(_: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
-    logger.warning("Redis is away: %s", error)
+def from_store(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    logger.warning("Redis is away: %s", error, extra={"request_id": request_id_of(request.scope)})
     detail = "Redis does not answer now; the same request may succeed in a moment"
-    return problem(HTTPStatus.SERVICE_UNAVAILABLE, "store_unreachable", detail)
+    return problem(request, HTTPStatus.SERVICE_UNAVAILABLE, "store_unreachable", detail)
 
 
-def from_litestar(_: Request[Any, Any, Any] | None, error: HTTPException) -> Response[Problem]:
+def from_litestar(request: Request[Any, Any, Any] | None, error: HTTPException) -> Response[Problem]:
     """What the framework refuses by itself; the status' name is the code."""
     if isinstance(error, InternalServerException) and error.detail == "client disconnected prematurely":
         # So Litestar calls chunks that are none, too.
-        return problem(HTTPStatus.BAD_REQUEST, "invalid_request", "the body breaks off", path="$")
+        return problem(request, HTTPStatus.BAD_REQUEST, "invalid_request", "the body breaks off", path="$")
     status = HTTPStatus(error.status_code)
-    response = problem(status, status.name.lower(), error.detail or status.phrase)
+    response = problem(request, status, status.name.lower(), error.detail or status.phrase)
     response.headers.update(error.headers or {})
     return response
 
@@ -176,26 +183,27 @@ def from_wrong_method(request: Request[Any, Any, Any], error: MethodNotAllowedEx
     headers = error.headers or {}
     allowed = next((value.split(", ") for name, value in headers.items() if name.lower() == "allow"), [])
     detail = f"{request.method} does not work here; {', '.join(allowed)} do"
-    response = problem(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", detail, allowed=allowed)
+    response = problem(request, HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", detail, allowed=allowed)
     response.headers.update(headers)
     return response
 
 
-def from_parameter(_: Request[Any, Any, Any], error: ValidationException) -> Response[Problem]:
+def from_parameter(request: Request[Any, Any, Any], error: ValidationException) -> Response[Problem]:
     """The first parameter of the path or the query that is not what its route takes."""
     code = STATUSES[InvalidRequest][1]
     for wrong in error.extra if isinstance(error.extra, list) else []:
         name, message = wrong.get("key", "$"), wrong.get("message", "")
-        return problem(HTTPStatus.BAD_REQUEST, code, f"{name}: {message[:1].lower()}{message[1:]}", path=name)
-    return problem(HTTPStatus.BAD_REQUEST, code, error.detail, path="$")
+        return problem(request, HTTPStatus.BAD_REQUEST, code, f"{name}: {message[:1].lower()}{message[1:]}", path=name)
+    return problem(request, HTTPStatus.BAD_REQUEST, code, error.detail, path="$")
 
 
 def from_anything(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     if is_away(error):
         return from_store(request, error)
-    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    told = {"request_id": request_id_of(request.scope)}
+    logger.error("%s %s failed", request.method, request.url.path, exc_info=error, extra=told)
     detail = "This is a bug of the gateway; its log has the details"
-    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", detail)
+    return problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", detail)
 
 
 EXCEPTION_HANDLERS: Final[dict[int | type[Exception], Any]] = {

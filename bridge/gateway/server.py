@@ -1,9 +1,10 @@
 """Serves an application on granian inside the running event loop."""
 
 import asyncio
+import logging
 import socket
 import sys
-from contextlib import suppress
+from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -13,18 +14,21 @@ from granian.server.embed import Server
 
 from bridge.errors import ConfigurationError
 
-__all__ = ["BEFORE_STOP", "check_address", "is_loopback", "serve_app"]
+__all__ = ["can_share_port", "check_address", "is_loopback", "serve_app"]
+
+logger = logging.getLogger("aegis.gateway")
 
 BACKLOG: Final = 1024
 MAX_CONNECTIONS: Final = 10_000
 """At once; granian's own limit is the backlog. Clients of the event stream stay connected."""
-BEFORE_STOP: Final = "before_stop"
-"""Key in an application's ``state``: functions that end what would not end by itself, such as event streams."""
 MAX_HEADERS_BYTES: Final = 64 * 1024
 """Of HTTP/2, where 16 MB is granian's default. It takes 100 headers and 400 KB of HTTP/1.1, waits 30 s for them, and an
 address may have 64 KB."""
-HTTP_TIMEOUT_S: Final = 3
-"""How long requests in flight may take to finish once the gateway is told to stop."""
+ANNOUNCE_S: Final = 0.25
+"""How long the gateway, told to stop, still takes requests and asks each client to close its connection: a connection
+that the server closes may have a request on its way."""
+HTTP_TIMEOUT_S: Final = 2
+"""How long requests in flight may take to finish after that."""
 
 
 def check_address(host: str, port: int) -> None:
@@ -46,6 +50,11 @@ def check_address(host: str, port: int) -> None:
         ) from None
 
 
+def can_share_port() -> bool:
+    """Whether several processes can listen on one port, and the system spreads connections over them."""
+    return sys.platform == "linux"
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach that address."""
     if host == "localhost":
@@ -56,8 +65,13 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-async def serve_app(app: Any, *, host: str, port: int, stop: asyncio.Event) -> None:
-    """Answers HTTP requests until ``stop`` is set, then lets requests in flight finish."""
+async def serve_app(
+    app: Any, *, host: str, port: int, stop: asyncio.Event, before_stop: Callable[[], object] = lambda: None
+) -> None:
+    """Answers HTTP requests until ``stop`` is set; then it calls ``before_stop`` and lets requests in flight finish.
+
+    Ends within 3 s of ``stop``: what is still in flight then is cut off.
+    """
     server = Server(
         app,
         address=resolve(host),
@@ -76,11 +90,13 @@ async def serve_app(app: Any, *, host: str, port: int, stop: asyncio.Event) -> N
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     if not serving.done():
-        for end in app.state.get(BEFORE_STOP, ()):
-            end()
+        before_stop()
+        await asyncio.sleep(ANNOUNCE_S)
         server.stop()  # type: ignore[no-untyped-call]
-    with suppress(TimeoutError):  # somebody does not read the answer that is left
+    try:
         await serving
+    except TimeoutError:  # or somebody does not read the answer that is left
+        logger.warning("requests that took longer than %g s to finish were cut off", ANNOUNCE_S + HTTP_TIMEOUT_S)
 
 
 def resolve(host: str) -> str:

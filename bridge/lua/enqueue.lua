@@ -44,6 +44,7 @@ for i = 1, count do
   if not tokens[queue_key] then
     size(queue_key, 'zset')
     tokens[queue_key] = size(KEY.WAKE .. queue, 'list')
+    size(KEY.TOTALS .. queue, 'hash')
     ids_of[queue_key] = {}
   end
   table.insert(ids_of[queue_key], id)
@@ -83,6 +84,7 @@ local function end_expired(id, queue, mark_name)
   emit(max_len, 'job.failed', id, queue, '', digits(attempt), now_text,
     '{"reason":"expired","error":{"type":"JobExecutionFailed","message":"job expired"},"ran_ms":0}')
   call('DEL', KEY.RETRY .. id)
+  call('HINCRBY', KEY.TOTALS .. queue, 'job.failed', 1)
 end
 
 -- What a request with this idempotency key gets, if one has been before. pcall: another type is as good as nothing.
@@ -113,6 +115,7 @@ for i = 1, count do
     local queued = entries[queue_key] or { queue = queue }
     entries[queue_key] = queued
     queued[#queued + 1], queued[#queued + 2] = due_text, id
+    if due_text ~= now_text then queued.later = (queued.later or 0) + 1 end
     event_id = emit(max_len, due_text == now_text and 'job.enqueued' or 'job.deferred', id, queue, ARGV[at + 2], '0',
       now_text, '{"due_at_ms":' .. due_text .. '}', '', #tail > 1 and trace_of(tail))
     if record_key then
@@ -131,6 +134,8 @@ end
 set_all(bodies)
 for queue_key, queued in pairs(entries) do
   call_for_all('ZADD', queue_key, queued)
+  call('HINCRBY', KEY.TOTALS .. queued.queue, 'job.enqueued', #queued / 2 - (queued.later or 0))
+  if queued.later then call('HINCRBY', KEY.TOTALS .. queued.queue, 'job.deferred', queued.later) end
   wake(queued.queue, tokens[queue_key])
 end
 return reply

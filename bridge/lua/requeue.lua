@@ -20,6 +20,7 @@ local dead_key = KEY.DEAD .. queue
 if count ~= math.floor(count) then return redis.error_reply('ERR requeue: not a whole number of jobs') end
 local failure = wrong_type(KEYS[1], 'zset') or wrong_type(KEY.EVENTS, 'stream') or wrong_type(KEY.ABORT, 'zset')
   or wrong_type(KEY.WAKE .. queue, 'list') or wrong_type(dead_key, 'zset')
+  or wrong_type(KEY.TOTALS .. queue, 'hash')
 if failure then return failure end
 for at = HEAD, #ARGV - 1, FIELDS do
   if not string.match(ARGV[at + 5], '^%d*$') then return redis.error_reply('ERR requeue: a time is no whole number') end
@@ -39,7 +40,7 @@ local function obstacle(id, failed_at_ms, ending)
   if not has_this_result and call('EXISTS', KEY.RESULT .. id) == 1 then return 'superseded' end
 end
 
-local reply, is_due = {}, false
+local reply, requeued = {}, 0
 for i = 1, count do
   local at = HEAD + (i - 1) * FIELDS
   local id = ARGV[at + 1]
@@ -53,8 +54,11 @@ for i = 1, count do
     call('ZREM', KEY.ABORT, id)
     emit(max_len, 'job.enqueued', id, queue, ARGV[at + 2], 0, at_ms, '{"due_at_ms":' .. at_ms .. ',"reason":"requeued"}',
       '', trace_of(ARGV[at + 4]))
-    is_due = true
+    requeued = requeued + 1
   end
 end
-if is_due then wake(queue) end
+if requeued > 0 then
+  wake(queue)
+  call('HINCRBY', KEY.TOTALS .. queue, 'requeued', requeued)
+end
 return reply

@@ -99,7 +99,7 @@ async def test_requeued_job_is_as_newly_enqueued(store: AegisRedis, scripts: Scr
     assert (event.attempt, event.read_data()) == (0, JobEnqueued(due_at_ms=event.at_ms, reason="requeued"))
     assert await store.get(keys.job("a")) == b'{"t":null,"f":"send","a":[1],"k":{},"et":%d}' % event.at_ms
     assert await store.zscore(QUEUE, "a") == event.at_ms
-    left = {QUEUE, keys.job("a"), keys.EVENTS, keys.wake("load_test")}
+    left = {QUEUE, keys.job("a"), keys.EVENTS, keys.wake("load_test"), keys.totals("load_test")}
     assert {key.decode() for key in await store.keys()} == left
 
 

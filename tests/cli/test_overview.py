@@ -102,7 +102,8 @@ def test_health_is_1_while_a_queue_with_tasks_has_no_worker(anywhere: InProcess,
     assert people.stdout.startswith("degraded: Valkey ")
     assert "queue load_test has no worker; start one with: aegis-tasks worker load_test" in people.stdout
     assert "queue system" not in people.stdout
-    assert json.loads(programs.stdout)["offline"] == ["load_test"]
+    report = json.loads(programs.stdout)
+    assert (report["offline"], report["reasons"]) == (["load_test"], ["queue load_test has no worker"])
 
 
 def test_health_is_0_when_everything_is_there(anywhere: InProcess, sync_redis: Redis) -> None:

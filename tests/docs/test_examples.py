@@ -139,7 +139,9 @@ async def test_wrong_argument_gets_the_answer_of_the_guide(settings: Settings, m
     (answer,) = [block.text for block in page.blocks if block.language == "json"]
     async with gateway_client(settings, mail) as gateway:
         got = await gateway.post("/api/v1/tasks/enqueue", json=json.loads(request.split("'")[1]))
-    assert got.json() == json.loads(answer)
+    problem = got.json()
+    assert problem.pop("request_id") == got.headers["X-Request-ID"]
+    assert problem == json.loads(answer)
 
 
 FIRST_TASK: Final = read_page(ROOT / "docs/guides/first-task.md")

@@ -17,7 +17,7 @@ from tests.docs.running import gateway_client
 
 PAGE: Final = read_page(ROOT / "docs/reference/http.md")
 PROBLEMS: Final = {plain(row["code"]): row for row in PAGE.table("code", "status", "when", "carries").rows}
-ALWAYS_THERE: Final = {"type", "title", "status", "detail", "code"}
+ALWAYS_THERE: Final = {"type", "title", "status", "detail", "code", "request_id"}
 OF_THE_DOCS_PAGE: Final = {("GET", "/schema-assets/{file_path}"), ("GET", "/schema/{path}")}
 ENQUEUE: Final = "/api/v1/tasks/enqueue"
 
@@ -128,7 +128,8 @@ async def test_what_the_framework_refuses_has_the_documented_codes(gateway: http
 
 async def test_example_of_a_problem_is_what_the_gateway_answers(gateway: httpx.AsyncClient) -> None:
     (example,) = [block for block in PAGE.blocks if block.language == "json"]
-    answer = await gateway.post(ENQUEUE, json={"task_name": "io_simulation_task", "kwargs": {"delay": 1}})
+    request = {"task_name": "io_simulation_task", "kwargs": {"delay": 1}}
+    answer = await gateway.post(ENQUEUE, json=request, headers={"X-Request-ID": "checkout-7"})
     assert answer.json() == httpx.Response(200, text=example.text).json()
 
 

@@ -47,6 +47,7 @@ def test_table_has_what_every_key_function_makes() -> None:
     made |= {f"{keys.STATS_PREFIX}<queue>:<minute>", f"{keys.PAUSED_PREFIX}<queue>", f"{keys.PROGRESS_PREFIX}<id>"}
     made |= {f"{keys.ORDERS_PREFIX}<worker>", keys.cron("<queue>"), keys.WORKERS, keys.worker("<worker>")}
     made |= {keys.ring("<worker>"), keys.rate("<caller>"), f"{keys.IDEMPOTENCY_PREFIX}<caller>:<key>"}
+    made.add(keys.totals("<queue>"))
     assert made == set(ROWS)
 
 

@@ -24,7 +24,7 @@ from bridge.event_feed import EventFeed
 from bridge.events import WorkerStarted
 from bridge.gateway import event_clients
 from bridge.gateway.app import create_app
-from bridge.gateway.server import BEFORE_STOP, serve_app
+from bridge.gateway.server import serve_app
 from bridge.scripts import NewEvent, Scripts
 from bridge.settings import Settings
 from tests.cli.processes import ValkeyChild, find_free_port
@@ -43,7 +43,7 @@ class Gateway:
 
     @property
     def feed(self) -> EventFeed:
-        feed: EventFeed = self.app.state[BEFORE_STOP][0].__self__
+        feed: EventFeed = self.app.state.backend.feed
         return feed
 
     @property
@@ -61,7 +61,8 @@ class Gateway:
 async def gateway_at(settings: Settings, catalog: Catalog) -> AsyncIterator[Gateway]:
     app = create_app(settings, catalog, open_redis(settings))
     stop, port = asyncio.Event(), find_free_port()
-    serving = asyncio.create_task(serve_app(app, host="127.0.0.1", port=port, stop=stop))
+    begin = app.state.shutdown.begin
+    serving = asyncio.create_task(serve_app(app, host="127.0.0.1", port=port, stop=stop, before_stop=begin))
     async with httpx.AsyncClient() as client:
         while True:
             with suppress(httpx.TransportError):

@@ -21,6 +21,7 @@ def problem_in(answer: httpx.Response, status: int, code: str) -> dict[str, Any]
     assert problem["type"] == f"urn:aegis-tasks:problem:{code}"
     assert problem["title"]
     assert problem["detail"]
+    assert problem["request_id"] == answer.headers["x-request-id"]
     assert "Traceback" not in answer.text
     return problem
 
@@ -36,6 +37,8 @@ async def stored(redis: AegisRedis) -> dict[str, Any]:
                 found[name.decode()] = await redis.xrange(name)
             case b"list":
                 found[name.decode()] = await redis.lrange(name, 0, -1)  # type: ignore[misc]
+            case b"hash":
+                found[name.decode()] = await redis.hgetall(name)  # type: ignore[misc]
             case _:
                 found[name.decode()] = await redis.get(name)
     return found

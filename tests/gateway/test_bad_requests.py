@@ -229,7 +229,7 @@ async def test_depth_is_bounded(gateway: httpx.AsyncClient, redis: AegisRedis, d
     if depth < DEEPEST:  # the arguments are part of the job, an object
         assert answer.status_code == 202
         assert (await gateway.get("/api/v1/tasks/status/deep")).status_code == 200
-        await redis.delete("arq:job:deep", "arq:queue:mail", "aegis:wake:mail")
+        await redis.delete("arq:job:deep", "arq:queue:mail", "aegis:wake:mail", "aegis:totals:mail")
         await redis.xdel("aegis:events", answer.json()["event_id"])
     else:
         problem_in(answer, 400, answer.json()["code"])

@@ -75,6 +75,7 @@ async def test_document_lists_the_routes(document: dict[str, Any]) -> None:
         ("POST", "/api/v1/queues/{queue}/dead/purge"),
         ("GET", "/api/v1/dead"),
         ("GET", "/api/v1/workers"),
+        ("GET", "/metrics"),
         *(("GET", f"{prefix}/health{rest}") for prefix in ("", "/api/v1") for rest in ("", "/ready", "/detailed")),
     }
 

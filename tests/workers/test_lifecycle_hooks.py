@@ -325,11 +325,14 @@ async def test_log_lines_carry_no_arguments_and_no_results(
     assert "Confidential" not in text
 
 
-async def test_finished_jobs_leave_only_the_stream_and_the_bell_behind(settings: Settings, redis: AegisRedis) -> None:
+async def test_finished_jobs_leave_only_the_stream_the_bell_and_the_totals_behind(
+    settings: Settings, redis: AegisRedis
+) -> None:
     for number, name in enumerate(["double", "fail", "retry_once", "return_handle", "double_unkept", "hang_briefly"]):
         await redis.enqueue_job(name, *([1] if "double" in name else []), _queue_name=QUEUE, _job_id=str(number))
     worker = make(settings, redis)
     await worker.async_run()
     await worker.close()
     lasting = [key async for key in redis.scan_iter() if await redis.pttl(key) < 0]
-    assert {key.decode() for key in lasting} == {keys.EVENTS, keys.wake(keys.queue_name(QUEUE))}
+    name = keys.queue_name(QUEUE)
+    assert {key.decode() for key in lasting} == {keys.EVENTS, keys.wake(name), keys.totals(name)}
