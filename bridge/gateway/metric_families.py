@@ -56,10 +56,10 @@ def of_queues(queues: Sequence[QueueSize]) -> Iterator[Metric]:
     for queue in queues:
         depth, totals = queue.depth, queue.totals
         states = {"queued": depth.queued, "in_progress": depth.in_progress, "deferred": depth.deferred}
-        for state, number in {**states, "dead": queue.depth.dead}.items():
+        for state, number in {**states, "dead": depth.dead}.items():
             jobs.add_metric([queue.name, state], number)
         oldest.add_metric([queue.name], depth.oldest_age_ms / 1000)
-        paused.add_metric([queue.name], queue.depth.is_paused)
+        paused.add_metric([queue.name], depth.is_paused)
         for kind in ("enqueued", "deferred", "requeued"):
             enqueued.add_metric([queue.name, kind], getattr(totals, kind))
         for outcome in ("succeeded", "failed", "aborted"):
