@@ -49,7 +49,7 @@ def refused(option: Any, command_name: str) -> Any:
     """The option where a gateway is of no use."""
 
     def refuse(_: Any, __: Any, value: str | None) -> None:
-        if value is not None or told:
+        if value is not None or "url" in told:
             from bridge.errors import InvalidRequest
 
             message = f"`aegis-tasks {command_name}` works on Redis itself, not through a gateway: leave --url out"

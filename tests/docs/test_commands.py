@@ -15,6 +15,7 @@ import pytest
 
 from bridge.enqueue import parse_request
 from bridge.settings import VARIABLES
+from cli import gateway_options
 from tests.docs.command_tree import COMMANDS, ROOT_COMMAND
 from tests.docs.pages import PAGES, ROOT, Block
 from tests.docs.routes import routes
@@ -67,8 +68,12 @@ def test_command_line_is_one_that_exists(command: list[str]) -> None:
 
 
 def check_our_command(words: list[str]) -> None:
-    while words[0] in {name for parameter in ROOT_COMMAND.params for name in parameter.opts}:
-        words = words[1:]
+    gateway_options.forget()
+    options_before = {name: parameter for parameter in ROOT_COMMAND.params for name in parameter.opts}
+    while words[0] in options_before:
+        words = words[1 if options_before[words[0]].is_flag else 2 :]
+    if "<" in words:
+        words = words[: words.index("<")]
     name, *options = words
     if name not in COMMANDS:  # a command of a group
         name, options = f"{name} {options[0]}", options[1:]
