@@ -6,16 +6,16 @@ from typing import Final
 
 __all__ = ["FIGURES", "FULL", "QUICK", "Sizes", "Step", "plan"]
 
-FIGURES: Final = ("drain", "latency", "enqueue", "memory", "recovery", "sleepers", "idle")
-EVERY_ROUND: Final = ("drain", "latency", "enqueue", "recovery")
+FIGURES: Final = ("drain", "latency", "enqueue", "memory", "recovery", "sleepers", "idle", "streams")
+EVERY_ROUND: Final = ("drain", "latency", "enqueue", "recovery", "streams")
 """The others vary little, or take long: they are taken once."""
-OF_OURS_ALONE: Final = ("recovery", "sleepers", "idle")
+OF_OURS_ALONE: Final = ("recovery", "sleepers", "idle", "streams")
 SLOW: Final = ("arq", "saq", "taskiq", "streaq")
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many jobs each figure takes; of ``idle``, how many seconds each of its waits."""
+    """How many jobs each figure takes; of ``idle`` and ``streams``, how many seconds each of its parts."""
 
     drain: int
     drain_of_slow: int
@@ -24,6 +24,7 @@ class Sizes:
     memory: int
     recovery: int
     idle: float
+    streams: float
     sleepers: int
     workers: tuple[int, ...]
 
@@ -36,6 +37,7 @@ FULL: Final = Sizes(
     memory=100_000,
     recovery=50,
     idle=10,
+    streams=5,
     sleepers=20_000,
     workers=(10, 20, 40),
 )
@@ -47,6 +49,7 @@ QUICK: Final = Sizes(
     memory=10_000,
     recovery=10,
     idle=2,
+    streams=2,
     sleepers=2000,
     workers=(10,),
 )
