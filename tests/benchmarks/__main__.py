@@ -212,7 +212,7 @@ def take(step: Step, program: Program | None, port: int) -> Measurement:
 
 def answer_of_ours(step: Step, port: int) -> Values:
     command = [sys.executable, "-m", f"tests.benchmarks.{step.figure}", "--port", str(port)]
-    command += ["--seconds" if step.figure == "idle" else "--jobs", f"{step.size:g}"]
+    command += ["--seconds" if step.figure in {"idle", "streams"} else "--jobs", f"{step.size:g}"]
     if step.figure == "sleepers":
         command += ["--workers", str(step.workers)]
     return answer_to(command, {})

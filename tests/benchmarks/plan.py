@@ -8,16 +8,16 @@ from tests.benchmarks.contenders import OF_HTTP_ALONE
 
 __all__ = ["FIGURES", "FULL", "QUICK", "Sizes", "Step", "plan"]
 
-FIGURES: Final = ("drain", "latency", "enqueue", "http", "memory", "recovery", "sleepers", "idle")
-EVERY_ROUND: Final = ("drain", "latency", "enqueue", "http", "recovery")
+FIGURES: Final = ("drain", "latency", "enqueue", "http", "memory", "recovery", "sleepers", "idle", "streams")
+EVERY_ROUND: Final = ("drain", "latency", "enqueue", "http", "recovery", "streams")
 """The others vary little, or take long: they are taken once."""
-OF_OURS_ALONE: Final = ("recovery", "sleepers", "idle")
+OF_OURS_ALONE: Final = ("recovery", "sleepers", "idle", "streams")
 SLOW: Final = ("arq", "saq", "taskiq", "streaq")
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many jobs each figure takes; of ``idle``, how many seconds each of its waits, and of ``http`` each run."""
+    """How many jobs each figure takes; of ``idle`` and ``streams`` seconds of each part, of ``http`` of each run."""
 
     drain: int
     drain_of_slow: int
@@ -27,6 +27,7 @@ class Sizes:
     memory: int
     recovery: int
     idle: float
+    streams: float
     sleepers: int
     workers: tuple[int, ...]
 
@@ -40,6 +41,7 @@ FULL: Final = Sizes(
     memory=100_000,
     recovery=50,
     idle=10,
+    streams=5,
     sleepers=20_000,
     workers=(10, 20, 40),
 )
@@ -52,6 +54,7 @@ QUICK: Final = Sizes(
     memory=10_000,
     recovery=10,
     idle=2,
+    streams=2,
     sleepers=2000,
     workers=(10,),
 )

@@ -19,7 +19,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     """A figure of one contender in one round.
 
     Attributes:
-        size: jobs; of ``idle``, seconds.
+        size: jobs; of ``idle`` and ``streams``, seconds.
         values: name with its unit -> number.
         failure: why there are none.
     """

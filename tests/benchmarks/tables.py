@@ -56,6 +56,15 @@ OURS_ALONE: Final = (
     Work("memory of an idle worker, MB", "idle", "worker_mb", "60"),
     Work("memory of an idle gateway, MB", "idle", "gateway_mb", "80"),
     Work("commands of an idle worker, a second", "idle", "worker_commands_per_s", "2"),
+    Work("event to 100 stream clients, 1000 events/s, p50, ms", "streams", "100_clients_p50_ms", "3", is_rate=False),
+    Work("event to 100 stream clients, 1000 events/s, p99, ms", "streams", "100_clients_p99_ms", "10", is_rate=False),
+    Work(
+        "event to 1000 stream clients, 200 events/s, p50, ms", "streams", "1000_clients_p50_ms", NOTHING, is_rate=False
+    ),
+    Work("event to 1000 stream clients, 200 events/s, p99, ms", "streams", "1000_clients_p99_ms", "80", is_rate=False),
+    Work("end of a job to the answer of a long poll, p50, ms", "streams", "end_p50_ms", NOTHING, is_rate=False),
+    Work("end of a job to the answer of a long poll, p99, ms", "streams", "end_p99_ms", "10", is_rate=False),
+    Work("commands of 1000 long polls that wait, a second", "streams", "idle_waiters_commands_per_s", NOTHING),
 )
 SLEEPERS: Final = (
     ("took_s", "took, s"),

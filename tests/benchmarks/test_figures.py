@@ -35,6 +35,12 @@ def answer_to(*command: str) -> dict[str, float]:
         ("recovery", ["--jobs", "3"], {"first_s", "seconds"}),
         ("idle", ["--seconds", "0.5"], {"worker_mb", "gateway_mb", "worker_commands_per_s"}),
         (
+            "streams",
+            ["--seconds", "0.3"],
+            {f"{clients}_clients_{name}" for clients in (100, 1000) for name in ("p50_ms", "p99_ms", "missed")}
+            | {"end_p50_ms", "end_p99_ms", "idle_waiters_commands_per_s"},
+        ),
+        (
             "sleepers",
             ["--jobs", "200", "--workers", "2", "--seconds", "0.1"],
             {"took_s", "ideal_s", "ratio", "machine_percent", "valkey_percent_of_a_core"},
@@ -45,6 +51,9 @@ def test_figure_runs_alone(figure: str, options: list[str], expected: set[str]) 
     values = answer_to(sys.executable, "-m", f"tests.benchmarks.{figure}", *options)
     assert set(values) == expected
     may_be_none = {"machine_percent", "valkey_percent_of_a_core", "worker_commands_per_s"}
+    if figure == "streams":
+        assert values.pop("100_clients_missed") == values.pop("1000_clients_missed") == 0
+        may_be_none.add("idle_waiters_commands_per_s")
     assert min(value for name, value in values.items() if name not in may_be_none) > 0
 
 

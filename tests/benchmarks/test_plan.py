@@ -13,8 +13,8 @@ def test_contenders_take_turns_and_every_second_round_turns_round() -> None:
 def test_what_takes_long_or_does_not_vary_is_taken_once() -> None:
     steps = [*plan(FULL, FIGURES, ["ours"], 3)]
     rounds = {figure: sum(step.figure == figure for step in steps) for figure in FIGURES}
-    every_round = {"drain": 3, "latency": 3, "enqueue": 3, "http": 3, "recovery": 3}
-    assert rounds == {**every_round, "memory": 1, "sleepers": 3, "idle": 1}
+    every = dict.fromkeys(("drain", "latency", "enqueue", "http", "recovery", "sleepers", "streams"), 3)
+    assert rounds == every | {"memory": 1, "idle": 1}
     assert [step.workers for step in steps if step.figure == "sleepers"] == [10, 20, 40]
 
 
