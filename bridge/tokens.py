@@ -86,7 +86,7 @@ class Tokens:
             for token in found:
                 if token.rate is not None:
                     read_rate(token.rate)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
             raise ConfigurationError(f"AEGIS_TOKENS_FILE: {self.path} cannot be read: {error.strerror}") from None
