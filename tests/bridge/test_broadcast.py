@@ -67,6 +67,7 @@ async def test_history_meets_what_comes_while_events_are_written(
 ) -> None:
     """Subscribers begin anywhere, at any time; each gets all that comes after its cursor, in order, once."""
     first = await report(scripts, 450)
+
     async def write() -> None:
         for _ in range(40):
             await report(scripts, 25)
