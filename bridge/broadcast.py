@@ -32,8 +32,9 @@ PAGE_COUNT: Final = 200
 PAGES_AT_ONCE: Final = 4
 SLICE: Final = 64
 """Subscribers that are served in one turn of the event loop, so that requests get theirs between."""
+REST: Final = 2
+"""After handing on, so many times the time it took is left for everything else, and what gathers goes together."""
 REST_MOST_S: Final = 0.25
-"""After handing on, so much time as it took is left for everything else, and what gathers goes together."""
 LINGER_S: Final = 2.0
 FIRST_RETRY_S: Final = 0.1
 MOST_RETRY_S: Final = 2.0
@@ -371,7 +372,7 @@ class Broadcast:
     def _rest(self) -> None:
         self._is_handing_on = False
         now_s = asyncio.get_running_loop().time()
-        self._rest_until_s = now_s + min(now_s - self._flushed_at_s, REST_MOST_S)
+        self._rest_until_s = now_s + min(REST * (now_s - self._flushed_at_s), REST_MOST_S)
         self._flush_soon()
 
     # --- reading ----------------------------------------------------------------------------------

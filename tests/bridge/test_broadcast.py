@@ -67,20 +67,19 @@ async def test_history_meets_what_comes_while_events_are_written(
 ) -> None:
     """Subscribers begin anywhere, at any time; each gets all that comes after its cursor, in order, once."""
     first = await report(scripts, 450)
-    last: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def write() -> None:
         for _ in range(40):
             await report(scripts, 25)
             await asyncio.sleep(0)
-        last.set_result((await report(scripts))[0])
+        await report(scripts, queue="end")
 
     async def read(after: str, is_urgent: bool) -> list[str]:
-        found: list[str] = []
+        found: list[Event] = []
         async with broadcast.subscribe(EVERYTHING, after=after, is_urgent=is_urgent) as subscription:
-            while not last.done() or found[-1] != last.result():
-                found += [shared.event.id for shared in (await subscription.next_batch()).events]
-        return found
+            while not found or found[-1].queue != "end":
+                found += [shared.event for shared in (await subscription.next_batch()).events]
+        return ids(found)
 
     async def read_after(delay_turns: int, after: str) -> list[str]:
         for _ in range(delay_turns):
