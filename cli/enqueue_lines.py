@@ -131,6 +131,7 @@ def enqueue_lines(common: dict[str, Any], *, json: bool) -> None:
 async def enqueue_all(common: dict[str, Any], tally: Tally, *, show_progress: bool) -> bool:
     """Whether all lines were read; false after Ctrl-C."""
     async with open_backend() as backend:
+        tally.started_s = time.monotonic()
         with progress_bar(is_shown=show_progress) as bar:
             shown = bar.add_task("enqueueing", total=size_of_stdin(), rate="")
             try:

@@ -8,6 +8,7 @@ from bridge.broker import is_away
 from bridge.errors import (
     AegisError,
     ConfigurationError,
+    GatewayUnreachable,
     InvalidArguments,
     InvalidQueueType,
     InvalidRequest,
@@ -27,7 +28,7 @@ class ExitCode(IntEnum):
     FAILED = 1  # the job failed or was aborted, or something was refused
     USAGE = 2
     NOT_FOUND = 3
-    UNREACHABLE = 4  # Redis does not answer
+    UNREACHABLE = 4  # Redis, or the gateway, does not answer
     TIMED_OUT = 5
 
 
@@ -41,6 +42,7 @@ CODES: Final[Mapping[type[BaseException], ExitCode]] = {
     JobNotFound: ExitCode.NOT_FOUND,
     TokenNotFound: ExitCode.NOT_FOUND,
     StoreUnreachable: ExitCode.UNREACHABLE,
+    GatewayUnreachable: ExitCode.UNREACHABLE,
 }
 
 
