@@ -154,7 +154,7 @@ def job(job_id: str) -> list[NewEvent]:
     return [NewEvent(data=data, job_id=job_id, queue="mail", task="send") for data in (begin, end)]
 
 
-@pytest.mark.parametrize("job_id", ["order-17", new_job_id()])
+@pytest.mark.parametrize("job_id", ["order-17", new_job_id()], ids=["of the caller", "of ours"])
 async def test_events_of_a_job_are_found_among_others(feed: EventFeed, scripts: Scripts, job_id: str) -> None:
     await scripts.report(job("other") * 10)
     begin, end = job(job_id)
