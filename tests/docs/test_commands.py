@@ -113,4 +113,4 @@ def test_python_can_be_compiled(block: Block) -> None:
 
 def test_blocks_say_their_language() -> None:
     languages = {block.language for page in PAGES for block in page.blocks}
-    assert languages <= {"sh", "python", "json", "text"}
+    assert languages <= {"console", "sh", "python", "json", "text"}

@@ -2,7 +2,7 @@
 
 A line that begins with ``$ `` is a command; ``> `` continues it. The lines below it are its output. Ids and event ids
 of the page stand for those of the run: the first time one is printed it is learned, from then on it has to be the
-same, also in commands. Times, durations and names of workers may be any.
+same, also in commands. Times, durations, names of workers and ids of requests may be any.
 """
 
 import re
@@ -22,9 +22,9 @@ VARYING: Final[Mapping[str, str]] = {
     "id": IDS,
     "instant": r"\b20\d\d-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+00:00)?",
     "number": r'(?<=_ms":)\d+(?:\.\d+)?|(?<="draw":)[0-9.]+|(?<=drew )[0-9.]+\b',
-    "worker": r'(?<="worker":")[^"]+',
+    "name": r'(?<="worker":")[^"]+|(?<="request_id":")[^"]+',
 }
-ANY: Final = {"instant": VARYING["instant"], "number": r"\d+(?:\.\d+)?", "worker": r'[^"]+'}
+ANY: Final = {"instant": VARYING["instant"], "number": r"\d+(?:\.\d+)?", "name": r'[^"]+'}
 TOKEN: Final = re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in VARYING.items()))
 
 
