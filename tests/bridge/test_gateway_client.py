@@ -37,7 +37,7 @@ from bridge.gateway_client import ERRORS, TRIES, GatewayClient
 from bridge.redis_backend import RedisBackend
 from bridge.settings import Settings
 
-URL: Final = "http://gateway"
+URL: Final = "http://localhost"
 TOKEN: Final = "aegis_secret"
 IO: Final = TaskRequest(task_name="io_simulation_task")
 NOT_FOR_CLIENTS: Final = {
@@ -242,7 +242,7 @@ def test_address_that_is_none_is_refused(url: str) -> None:
     assert "secret" not in str(raised.value)
 
 
-@pytest.mark.parametrize("url", ["http://gateway/aegis", "http://gateway/aegis/", "http://gateway/aegis/api/v1"])
+@pytest.mark.parametrize("url", ["http://localhost/aegis", "http://localhost/aegis/", "http://localhost/aegis/api/v1"])
 async def test_address_may_have_a_path(url: str) -> None:
     asked: list[str] = []
 

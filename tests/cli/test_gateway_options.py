@@ -46,7 +46,7 @@ def test_option_wins_over_the_environment(
 @pytest.mark.parametrize("command", sorted(NEED_REDIS & set(COMMANDS) - {"tokens"}))
 def test_command_that_needs_redis_says_so(in_process: InProcess, command: str) -> None:
     words = [command, *(["load_test"] if command == "burst" else [])]
-    for line in (["--url", "http://gateway", *words], [*words, "--url", "http://gateway"]):
+    for line in (["--url", "http://localhost", *words], [*words, "--url", "http://localhost"]):
         ended = in_process(*line)
         told = f"aegis-tasks: `aegis-tasks {command}` works on Redis itself, not through a gateway: leave --url out\n"
         assert ended == (2, "", told)

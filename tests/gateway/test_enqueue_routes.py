@@ -119,7 +119,7 @@ async def test_callers_have_keys_of_their_own(settings: Settings, catalog: Catal
             await app({**scope, CALLER: Caller(name=name, scopes=frozenset())}, receive, send)
 
         transport = httpx.ASGITransport(as_caller)
-        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return str((await post(client, Idempotency_Key="k")).json()["task_id"])
 
     ids = [await answered(name) for name in ("ann", "bob", "ann")]
@@ -223,7 +223,7 @@ async def test_batch_has_a_limit_of_its_own(catalog: Catalog) -> None:
     settings = Settings(redis_url="memory://", max_body_bytes=200, max_batch_bytes=1000)
     own_redis = open_redis(settings)
     app: Any = create_app(settings, catalog, own_redis)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         assert (await client.post(BATCH, json=[IO] * 5)).json()["enqueued"] == 5
         too_large = problem_in(await client.post(BATCH, json=[IO] * 50), 413, "request_too_large")
         assert too_large["limit_bytes"] == 1000

@@ -51,7 +51,7 @@ async def logged_gateway(settings: Settings, catalog: Catalog) -> AsyncIterator[
     """A gateway whose lines are written when it is left."""
     redis = open_redis(settings)
     app: Any = create_app(settings, catalog, redis)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         yield client
     if app.asgi_handler.access_log:
         app.asgi_handler.access_log.flush()
@@ -168,7 +168,7 @@ async def test_answers_close_their_connection_once_the_end_has_begun(settings: S
     app: Any = create_app(settings, catalog, redis)
     told = []
     app.state.shutdown.before(lambda: told.append("streams"))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         assert "connection" not in (await client.get("/health/ready")).headers
         app.state.shutdown.begin()
         answer = await client.get("/health/ready")
