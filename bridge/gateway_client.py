@@ -93,7 +93,7 @@ ERRORS: Final[Mapping[str, type[AegisError]]] = {
 }
 """``code`` of a problem -> the error it was on the other side; others are a `GatewayProblem`."""
 NO_SUCH_ROUTE: Final = {"not_found", "method_not_allowed"}
-OF_A_PROBLEM: Final = {"type", "title", "status", "detail", "code", "instance"}
+OF_A_PROBLEM: Final = {"type", "title", "status", "detail", "code", "instance", "request_id"}
 
 Answer = TypeVar("Answer")
 

@@ -31,7 +31,7 @@ from bridge.gateway.health_routes import health_routes
 from bridge.gateway.http_counts import HttpCounts, ProcessSlot, publish_every_second
 from bridge.gateway.job_routes import job_routes
 from bridge.gateway.metrics_routes import metrics_route
-from bridge.gateway.problems import EXCEPTION_HANDLERS, from_litestar
+from bridge.gateway.problems import EXCEPTION_HANDLERS
 from bridge.gateway.queue_routes import queue_routes
 from bridge.gateway.raw_json import RawJson
 from bridge.gateway.request_log import RequestLog
@@ -131,7 +131,9 @@ def create_app(
     authentication.guard(app)
     describe_common_answers(app)
     app.asgi_handler = SlowBodies(
-        ResponseHeaders(HeadRequests(app.asgi_handler), still_admits=authentication.still_admits)
+        ResponseHeaders(
+            HeadRequests(app.asgi_handler, but_not=SWAGGER_ASSETS_PATH), still_admits=authentication.still_admits
+        )
     )
     # Around all that Litestar does, what it refuses by itself included: its middlewares see matched routes alone.
     app.asgi_handler = RequestLog(app.asgi_handler, counts, access_log, shutdown)  # type: ignore[assignment]
@@ -180,7 +182,9 @@ DOCS_PAGE: Final = f"""<!DOCTYPE html>
 
 async def as_a_problem(response: Response[Any]) -> Response[Any]:
     """Litestar's own page for what there is not below ``/schema`` becomes a problem like any other."""
-    return from_litestar(None, NotFoundException()) if response.status_code == HTTPStatus.NOT_FOUND else response
+    if response.status_code == HTTPStatus.NOT_FOUND:
+        raise NotFoundException
+    return response
 
 
 def openapi(catalog: Catalog) -> OpenAPIConfig:

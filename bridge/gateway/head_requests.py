@@ -10,14 +10,20 @@ __all__ = ["HeadRequests"]
 
 
 class HeadRequests:
-    """An ASGI application that asks another one for ``GET`` where it is asked for ``HEAD``."""
+    """An ASGI application that asks another one for ``GET`` where it is asked for ``HEAD``.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Args:
+        app: the other one.
+        but_not: paths that begin so can answer ``HEAD`` by themselves.
+    """
+
+    def __init__(self, app: ASGIApp, *, but_not: str) -> None:
         self.app = app
+        self.but_not = but_not
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Hands everything else on as it is."""
-        if scope.get("method") == "HEAD":
+        if scope.get("method") == "HEAD" and not scope["path"].startswith(self.but_not):
             return answer_head(self.app, scope, receive, send)
         return self.app(scope, receive, send)
 

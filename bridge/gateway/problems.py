@@ -37,13 +37,13 @@ from bridge.errors import (
 )
 from bridge.gateway.request_log import request_id_of
 
-__all__ = ["EXCEPTION_HANDLERS", "UNKNOWN_QUEUE_IN_PATH", "UNREACHABLE", "Problem", "from_litestar", "problem_spec"]
+__all__ = ["EXCEPTION_HANDLERS", "UNKNOWN_QUEUE_IN_PATH", "UNREACHABLE", "Problem", "problem_spec"]
 
 logger = logging.getLogger("aegis.gateway")
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 1
-DETAIL_LIMIT_CHARS: Final = 2000
+LIMIT_CHARS: Final = 2000
 """A caller's own megabyte is not sent back to it."""
 
 
@@ -120,18 +120,24 @@ UNREACHABLE: Final[dict[int, ResponseSpec]] = {
 
 
 def problem(
-    request: Request[Any, Any, Any] | None, status: HTTPStatus, code: str, detail: str, **facts: Any
+    request: Request[Any, Any, Any], status: HTTPStatus, code: str, detail: str, **facts: Any
 ) -> Response[Problem]:
-    if request is not None:
-        facts["request_id"] = request_id_of(request.scope)
-    known = {name: value for name, value in facts.items() if name in Problem.__struct_fields__}
+    facts["request_id"] = request_id_of(request.scope)
+    known = {name: cut(value) for name, value in facts.items() if name in Problem.__struct_fields__}
     headers = {"Retry-After": str(RETRY_AFTER_S)} if status is HTTPStatus.SERVICE_UNAVAILABLE else {}
-    if len(detail) > DETAIL_LIMIT_CHARS:
-        detail = f"{detail[:DETAIL_LIMIT_CHARS]}…"
     content = Problem(
-        type=f"urn:aegis-tasks:problem:{code}", title=status.phrase, status=status, detail=detail, code=code, **known
+        type=f"urn:aegis-tasks:problem:{code}",
+        title=status.phrase,
+        status=status,
+        detail=cut(detail),
+        code=code,
+        **known,
     )
     return Response(content, status_code=status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def cut(fact: Any) -> Any:
+    return f"{fact[:LIMIT_CHARS]}…" if isinstance(fact, str) and len(fact) > LIMIT_CHARS else fact
 
 
 def from_our_error(request: Request[Any, Any, Any], error: AegisError) -> Response[Problem]:
@@ -168,7 +174,7 @@ def from_store(request: Request[Any, Any, Any], error: Exception) -> Response[Pr
     return problem(request, HTTPStatus.SERVICE_UNAVAILABLE, "store_unreachable", detail)
 
 
-def from_litestar(request: Request[Any, Any, Any] | None, error: HTTPException) -> Response[Problem]:
+def from_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
     """What the framework refuses by itself; the status' name is the code."""
     if isinstance(error, InternalServerException) and error.detail == "client disconnected prematurely":
         # So Litestar calls chunks that are none, too.

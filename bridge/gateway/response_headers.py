@@ -1,6 +1,6 @@
 """What every response of the gateway tells browsers: that they are to do as little with it as they can."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from bridge.gateway.access import CALLER
@@ -10,6 +10,7 @@ __all__ = ["ResponseHeaders"]
 PAGES: Final = ("/schema",)
 """Where pages for people and their files are; the rest is for programs."""
 
+CACHE_CONTROL: Final = b"cache-control"
 COMMON: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -19,18 +20,23 @@ COMMON: Final = (
 )
 FOR_PROGRAMS: Final = (
     *COMMON,
-    (b"cache-control", b"no-store"),
+    (CACHE_CONTROL, b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
 FOR_PEOPLE: Final = (
     *COMMON,
-    (b"cache-control", b"no-cache"),
+    (CACHE_CONTROL, b"no-cache"),
     (
         b"content-security-policy",
         b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
         b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     ),
 )
+
+
+def but_for_caching(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """What is left where a route has its own word on caching, as the event stream has."""
+    return [(name, value) for name, value in headers if name != CACHE_CONTROL]
 
 
 class ResponseHeaders:
@@ -53,7 +59,9 @@ class ResponseHeaders:
 
         def send_with_headers(message: Any) -> Any:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *headers]
+                own = message["headers"]
+                names = [name for name, _ in own]
+                message["headers"] = [*own, *(headers if CACHE_CONTROL not in names else but_for_caching(headers))]
             elif message.get("more_body") and CALLER in scope and not self.still_admits(scope[CALLER]):
                 raise ConnectionAbortedError("the caller's token is not valid any more")
             return send(message)

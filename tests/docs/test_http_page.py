@@ -39,7 +39,7 @@ def codes() -> list[tuple[str, int]]:
     for node in ast.walk(ast.parse((ROOT / "bridge/gateway/problems.py").read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "problem":
             match node.args:
-                case [ast.Attribute(attr=status_name), ast.Constant(value=str(code)), *_]:
+                case [_, ast.Attribute(attr=status_name), ast.Constant(value=str(code)), *_]:
                     found.append((code, int(HTTPStatus[status_name])))
     return found
 

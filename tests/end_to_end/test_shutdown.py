@@ -17,7 +17,8 @@ from tests.gateway.problem import ENQUEUE
 
 BODY: Final = b'{"task_name": "io_simulation_task"}'
 REQUEST: Final = (
-    f"POST {ENQUEUE} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(BODY)}\r\n\r\n"
+    f"POST {ENQUEUE} HTTP/1.1\r\nHost: localhost\r\n"
+    f"Content-Type: application/json\r\nContent-Length: {len(BODY)}\r\n\r\n"
 ).encode() + BODY
 CLIENTS: Final = 8
 

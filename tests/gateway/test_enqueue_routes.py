@@ -1,6 +1,7 @@
 """Enqueueing with an idempotency key, in a trace, and in batches; the rest is in test_task_routes.py."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,9 +12,9 @@ from bridge import keys
 from bridge.aegis_redis import AegisRedis
 from bridge.broker import open_redis
 from bridge.catalog import Catalog
-from bridge.gateway.access import CALLER, Caller
 from bridge.gateway.app import create_app
 from bridge.settings import Settings
+from tests.gateway.guarded import Guarded
 from tests.gateway.problem import ENQUEUE, JSON, problem_in, stored
 
 BATCH = f"{ENQUEUE}/batch"
@@ -110,21 +111,18 @@ async def test_two_keys_are_refused(gateway: httpx.AsyncClient) -> None:
     problem_in(await gateway.post(ENQUEUE, json=IO, headers=headers), 400, "invalid_request")
 
 
-async def test_callers_have_keys_of_their_own(settings: Settings, catalog: Catalog, redis: AegisRedis) -> None:
-    own_redis = open_redis(settings)
-    app: Any = create_app(settings, catalog, own_redis)
-
-    async def answered(name: str) -> str:
-        async def as_caller(scope: Any, receive: Any, send: Any) -> None:
-            await app({**scope, CALLER: Caller(name=name, scopes=frozenset())}, receive, send)
-
-        transport = httpx.ASGITransport(as_caller)
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-            return str((await post(client, Idempotency_Key="k")).json()["task_id"])
-
-    ids = [await answered(name) for name in ("ann", "bob", "ann")]
+async def test_callers_have_keys_of_their_own(
+    tmp_path: Path, catalog: Catalog, redis: AegisRedis, valkey_url: str
+) -> None:
+    guarded = Guarded(tmp_path, catalog)
+    tokens = {name: guarded.token("tasks:write", name=name) for name in ("ann", "bob")}
+    async with guarded.gateway(redis_url=valkey_url) as client:
+        answers = [
+            await post(client, Idempotency_Key="k", Authorization=f"Bearer {tokens[name]}")
+            for name in ("ann", "bob", "ann")
+        ]
+    ids = [answer.json()["task_id"] for answer in answers]
     assert ids[0] == ids[2] != ids[1]
-    await own_redis.aclose(close_connection_pool=True)
 
 
 # --- traceparent ----------------------------------------------------------------------------------
