@@ -117,7 +117,11 @@ UNREACHABLE: Final[dict[int, ResponseSpec]] = {
 
 
 def problem(status: HTTPStatus, code: str, detail: str, **facts: Any) -> Response[Problem]:
-    known = {name: value for name, value in facts.items() if name in Problem.__struct_fields__}
+    known = {
+        name: value
+        for name, value in facts.items()
+        if name in Problem.__struct_fields__ and not (isinstance(value, str) and len(value) > DETAIL_LIMIT_CHARS)
+    }
     headers = {"Retry-After": str(RETRY_AFTER_S)} if status is HTTPStatus.SERVICE_UNAVAILABLE else {}
     if len(detail) > DETAIL_LIMIT_CHARS:
         detail = f"{detail[:DETAIL_LIMIT_CHARS]}…"
