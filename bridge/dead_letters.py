@@ -7,10 +7,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Ite
 from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, Final, Literal, NamedTuple, cast
+from typing import Annotated, Any, Final, Literal, NamedTuple, cast
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 from redis.asyncio import Redis
 
 from bridge import keys
@@ -109,7 +109,7 @@ class Step(NamedTuple):
 class Place(NamedTuple):
     """Where a letter is among those of all queues."""
 
-    failed_at_ms: int
+    failed_at_ms: Annotated[int, Meta(ge=-(2**53), le=2**53)]
     queue: str
     job_id: str
 

@@ -17,12 +17,14 @@ from bridge.errors import InvalidQueueType, InvalidRequest, JobNotFound, RetryRe
 from bridge.event_stream import EventStream
 from bridge.events import JobEnqueued
 from bridge.new_job import job_body
+from bridge.page_cursor import write_cursor
 from bridge.scripts import DeadJob, NewJob, Scripts
 
 QUEUE = keys.queue("load_test")
 DEAD = keys.dead("load_test")
 ENDING = b',"st":5,"ft":9,"q":"arq:queue:load_test","id":"a"}'
 ALL = DeadFilter()
+HUGE = write_cursor((10**400, "load_test", "a"))
 
 
 def letter_of(
@@ -336,7 +338,7 @@ async def test_page_after_many_letters_that_are_not_meant_is_empty_and_goes_on(
     assert [p async for p in paged(dead_letters, DeadFilter(task="receive"), limit=10)] == [["wanted"], []]
 
 
-@pytest.mark.parametrize("cursor", ["x", "!", "é", "bnVsbA", "W10", "WzEsMiwzXQ", "a" * 5000])
+@pytest.mark.parametrize("cursor", ["x", "!", "é", "bnVsbA", "W10", "WzEsMiwzXQ", HUGE, "a" * 5000])
 async def test_cursor_of_nobody_is_refused(dead_letters: DeadLetters, cursor: str) -> None:
     for ask in (dead_letters.page(ALL, cursor=cursor, limit=1), dead_letters.retry_some(ALL, cursor=cursor)):
         with pytest.raises(InvalidRequest) as refused:

@@ -151,12 +151,11 @@ async def test_depth_counts_jobs_by_state(store: AegisRedis, scripts: Scripts) -
 @pytest.mark.parametrize("soon", [0, 500, 3000])
 async def test_depth_is_exact_whatever_the_size_of_the_queue(store: AegisRedis, scripts: Scripts, soon: int) -> None:
     """Also where leases, two to a ms, are hidden among jobs that are due soon."""
-    await scripts.enqueue([new_job(f"soon-{number}", delay_ms=1000 + number) for number in range(soon)])
+    await store.zadd(QUEUE, {f"due-{n}": n + 1 for n in range(1500)})
+    await store.mset({keys.in_progress(f"due-{n}"): b"1" for n in range(1200)})
     seconds, _ = await store.time()
-    await store.zadd(QUEUE, {f"leased-{n}": (seconds + 3) * 1000 + n // 2 + 0.5 for n in range(2000)})
-    await store.zadd(QUEUE, {f"due-{number}": number + 1 for number in range(1500)})
-    for number in range(1200):
-        await store.set(keys.in_progress(f"due-{number}"), b"1", px=60_000)
+    leases = {f"leased-{n}": (seconds + 8) * 1000 + n // 2 + 0.5 for n in range(2000)}
+    await store.zadd(QUEUE, leases | {f"soon-{n}": (seconds + 8) * 1000 + n for n in range(soon)})
 
     _, (depth,) = await scripts.depths([("mail", QUEUE)])
 
