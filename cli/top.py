@@ -17,7 +17,7 @@ from rich.text import Text
 
 from bridge.backend import Backend, QueueList, WorkerList
 from bridge.broker import is_away
-from bridge.errors import Forbidden, GatewayUnreachable, StoreUnreachable
+from bridge.errors import Forbidden, GatewayUnreachable, RateLimited, StoreUnreachable
 from bridge.event_stream import EventFilter
 from bridge.events import KINDS, Event
 from bridge.worker_registry import WorkerStatus
@@ -27,6 +27,7 @@ from cli.options import Json
 from cli.printing import console, event_line, print_json
 from cli.queues import queue_table
 from cli.screen import Screen
+from cli.wait import end
 from cli.workers import worker_table
 
 __all__ = ["top"]
@@ -71,11 +72,12 @@ class Picture:
     Attributes:
         place: whom we ask.
         trouble: why nothing new comes; empty when all is well.
+        note: what is missing in the picture.
     """
 
     def __init__(self, place: str) -> None:
         self.place = place
-        self.trouble = ""
+        self.trouble = self.note = ""
         self.counts = LiveCounts()
         self.workers: list[WorkerStatus] = []
         self.workers_seen_s = 0.0
@@ -135,15 +137,16 @@ async def watch() -> None:
         picture.take_snapshot(queues, workers)
         screen = Screen(sys.stdout)
         with screen.open(on_change=picture.has_changed.set) as stop:
-            async with asyncio.TaskGroup() as together:
-                running = [
-                    together.create_task(look(backend, picture)),
-                    together.create_task(follow(backend, picture, queues.event_id)),
-                    together.create_task(paint(screen, picture)),
-                ]
-                await stop.wait()
-                for task in running:
-                    task.cancel()
+            running = [
+                asyncio.create_task(stop.wait()),
+                asyncio.create_task(look(backend, picture)),
+                asyncio.create_task(follow(backend, picture, queues.event_id)),
+                asyncio.create_task(paint(screen, picture)),
+            ]
+            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            await end(running)
+    for task in done:
+        task.result()  # or what was wrong
 
 
 async def look(backend: Backend, picture: Picture) -> None:
@@ -153,7 +156,7 @@ async def look(backend: Backend, picture: Picture) -> None:
         try:
             picture.take_snapshot(await backend.queues(), await backend.workers())
         except Exception as error:
-            if not (is_away(error) or isinstance(error, StoreUnreachable | GatewayUnreachable)):
+            if not may_come_back(error):
                 raise
             picture.tell_trouble(f"away, waiting for it ({error})")
 
@@ -161,15 +164,28 @@ async def look(backend: Backend, picture: Picture) -> None:
 async def follow(backend: Backend, picture: Picture, after: str) -> None:
     """Takes each event after the first snapshot."""
     wanted = EventFilter(kinds=WATCHED)
-    try:
-        picture.events.extend(await backend.latest_events(wanted, limit=EVENTS_SHOWN))
-        seen = {event.id for event in picture.events}
-        async with aclosing(backend.follow(wanted, after=after)) as events:
-            async for event in events:
-                if event.kind != "stream.gap":
-                    picture.take(event, is_shown=event.id in seen)
-    except Forbidden:
-        picture.tell_trouble("the token has no events:read, so counts are those of every two seconds")
+    while True:
+        try:
+            if not picture.events:
+                picture.events.extend(await backend.latest_events(wanted, limit=EVENTS_SHOWN))
+            shown = {event.id for event in picture.events}
+            async with aclosing(backend.follow(wanted, after=after)) as events:
+                async for event in events:
+                    after = event.id
+                    if event.kind != "stream.gap":
+                        picture.take(event, is_shown=event.id in shown)
+        except Forbidden:
+            picture.note = "(no events: the token lacks events:read)"
+            await asyncio.Event().wait()
+        except Exception as error:  # the first connection must succeed, later ones mend themselves
+            if not may_come_back(error):
+                raise
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+def may_come_back(error: Exception) -> bool:
+    """Whether Redis or the gateway is only away for now."""
+    return is_away(error) or isinstance(error, StoreUnreachable | GatewayUnreachable | RateLimited)
 
 
 async def paint(screen: Screen, picture: Picture) -> None:
@@ -188,7 +204,7 @@ async def paint(screen: Screen, picture: Picture) -> None:
 
 def frame(picture: Picture, width: int, height: int) -> Iterator[str]:
     """The lines of the picture, cut to the size of the terminal: first the queues, then workers, then events."""
-    head = Text(f"aegis-tasks  {picture.place}", style="bold", no_wrap=True, overflow="ellipsis")
+    head = Text(f"aegis-tasks  {picture.place} {picture.note}", style="bold", no_wrap=True, overflow="ellipsis")
     clock = Text(f"{datetime.now():%H:%M:%S}  q quits", style="dim")
     if picture.trouble:
         head = Text(f"{picture.place}: {picture.trouble}", style="bold red", no_wrap=True, overflow="ellipsis")

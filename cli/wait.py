@@ -16,7 +16,7 @@ from bridge.events import TERMINAL_KINDS, Event, JobFailed, JobSucceeded
 from bridge.inspector import JobResult
 from cli.printing import error_console, progress_text
 
-__all__ = ["wait_for_result"]
+__all__ = ["end", "wait_for_result"]
 
 LOOK_EVERY_S = 2.0
 CANCEL_EVERY_S = 0.1
