@@ -28,6 +28,7 @@ from bridge.gateway.request_reading import (
     read_body,
     read_headers,
     read_idempotency_key,
+    read_strict,
     read_trace,
 )
 from bridge.settings import Settings
@@ -35,8 +36,6 @@ from bridge.settings import Settings
 __all__ = ["enqueue_routes", "problem_spec"]
 
 STATUS_PATH: Final = "/api/v1/tasks/status/"
-LENIENT: Final = b"strict=false"
-"""The query of a caller that has arguments as text, as a command line has them."""
 NDJSON: Final = ("application/x-ndjson", "application/jsonl")
 EXAMPLE: Final = {"task_name": "io_simulation_task", "queue_type": "load_test", "kwargs": {"delay_ms": 50}}
 
@@ -51,7 +50,7 @@ def enqueue_routes(enqueuer: Enqueuer, settings: Settings) -> list[HTTPRouteHand
         body = await read_body(receive, headers, most_bytes=settings.max_body_bytes)
         enqueued = await enqueuer.enqueue(
             parse_request(body),
-            strict=scope["query_string"] != LENIENT,
+            strict=not scope["query_string"] or read_strict(scope["query_string"]),
             idempotency_key=read_idempotency_key(headers),
             caller=caller_of(scope).name,
             trace=read_trace(headers),
@@ -160,7 +159,9 @@ class BatchSchema(Schema):
 
     def to_schema(self) -> dict[str, Any]:
         """The schema as msgspec sees it."""
-        return {"type": "array", "maxItems": MOST_ITEMS, "items": TaskRequestSchema().to_schema()}
+        others = {"description": "anything else is refused, and does not keep the other items back"}
+        items = {"anyOf": [TaskRequestSchema().to_schema(), others]}
+        return {"type": "array", "maxItems": MOST_ITEMS, "items": items}
 
 
 def header(name: str, description: str, **schema: Any) -> Parameter:

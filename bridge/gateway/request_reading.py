@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qsl
 
 from litestar.types import Receive, Scope
 
@@ -17,6 +18,7 @@ __all__ = [
     "read_body",
     "read_headers",
     "read_idempotency_key",
+    "read_strict",
     "read_trace",
 ]
 
@@ -53,6 +55,18 @@ def read_headers(scope: Scope) -> Headers:
     if "idempotency_key" in found and sum(name == b"idempotency-key" for name, _ in raw) > 1:
         raise InvalidRequest(f"{IDEMPOTENCY_KEY} is sent more than once", path=IDEMPOTENCY_KEY)
     return Headers(**found)
+
+
+def read_strict(query: bytes) -> bool:
+    """Whether numbers and booleans written as text are refused: unless the query says ``strict=false``.
+
+    Raises:
+        InvalidRequest: it says something else of ``strict``.
+    """
+    given = [value for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True) if name == "strict"]
+    if any(value not in {"true", "false"} for value in given):
+        raise InvalidRequest("strict is true or false", path="strict")
+    return "false" not in given
 
 
 async def read_body(

@@ -125,6 +125,17 @@ async def test_callers_have_keys_of_their_own(
     assert ids[0] == ids[2] != ids[1]
 
 
+# --- strict ---------------------------------------------------------------------------------------
+
+
+async def test_arguments_may_be_text_only_if_the_query_says_so(gateway: httpx.AsyncClient) -> None:
+    as_text = {"task_name": "io_simulation_task", "kwargs": {"delay_ms": "5"}}
+    for query, status in (("", 400), ("?strict=true", 400), ("?strict=false", 202), ("?x=1&strict=false", 202)):
+        assert (await gateway.post(ENQUEUE + query, json=as_text)).status_code == status
+    problem = problem_in(await gateway.post(f"{ENQUEUE}?strict=no", json=as_text), 400, "invalid_request")
+    assert problem["path"] == "strict"
+
+
 # --- traceparent ----------------------------------------------------------------------------------
 
 
