@@ -240,7 +240,7 @@ class Forbidden(RequestError):
 
 
 class WrongHost(RequestError):
-    """A gateway that asks for no token answers only to names that it knows; see decision 0022.
+    """A gateway that asks for no token answers only to names that it knows; see decision 0014.
 
     Attributes:
         host: the name in the request.

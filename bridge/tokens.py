@@ -1,7 +1,7 @@
 """Tokens: who may call the gateway, kept in a file that holds no secret.
 
 A token is ``aegis_<id>_<secret>``. The file has the SHA-256 of it, which is enough for a secret of 256 random bits: see
-decision 0021. Whoever may change the file decides who may call; the gateway reads it again when it has changed.
+decision 0013. Whoever may change the file decides who may call; the gateway reads it again when it has changed.
 """
 
 import hashlib

@@ -19,7 +19,7 @@ async def ask(app: Any, method: str) -> list[dict[str, Any]]:
     async def receive() -> Any:
         await asyncio.Event().wait()
 
-    scope: Any = {"type": "http", "method": method}
+    scope: Any = {"type": "http", "method": method, "path": "/some"}
     await HeadRequests(app, but_not="/files")(scope, receive, send)
     return sent
 
