@@ -9,7 +9,7 @@ local max_len, queue, id, keep_ms, note = ARGV[1], ARGV[2], ARGV[3], tonumber(AR
 if not keep_ms then return redis.error_reply('ERR abort: keep_ms is not a number') end
 failure = wrong_type(KEYS[1], 'zset') or wrong_type(KEY.EVENTS, 'stream') or wrong_type(KEY.ABORT, 'zset')
   or wrong_type(KEY.WAKE .. queue, 'list') or wrong_type(KEY.JOB .. id, 'string')
-  or wrong_type(KEY.IN_PROGRESS .. id, 'string') or wrong_type(KEY.TOTALS .. queue, 'hash')
+  or wrong_type(KEY.IN_PROGRESS .. id, 'string')
 if failure then return failure end
 
 local now = now_ms()
@@ -49,7 +49,7 @@ end
 call('ZREM', KEYS[1], id)
 call('DEL', KEY.JOB .. id, KEY.RETRY .. id, KEY.PROGRESS .. id)
 call('ZREM', KEY.ABORT, id)
-call('HINCRBY', KEY.TOTALS .. queue, 'job.aborted', 1)
+count_total(queue, 'job.aborted', 1)
 local rest = note == '{}' and '}' or ',' .. string.sub(note, 2)
 local was = (score > now and not is_leased(score)) and 'deferred' or 'queued'
 emit(max_len, 'job.aborted', id, queue, task, digits(attempt), at_ms, '{"was":"' .. was .. '"' .. rest, '',

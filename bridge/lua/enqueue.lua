@@ -44,7 +44,6 @@ for i = 1, count do
   if not tokens[queue_key] then
     size(queue_key, 'zset')
     tokens[queue_key] = size(KEY.WAKE .. queue, 'list')
-    size(KEY.TOTALS .. queue, 'hash')
     ids_of[queue_key] = {}
   end
   table.insert(ids_of[queue_key], id)
@@ -84,7 +83,7 @@ local function end_expired(id, queue, mark_name)
   emit(max_len, 'job.failed', id, queue, '', digits(attempt), now_text,
     '{"reason":"expired","error":{"type":"JobExecutionFailed","message":"job expired"},"ran_ms":0}')
   call('DEL', KEY.RETRY .. id)
-  call('HINCRBY', KEY.TOTALS .. queue, 'job.failed', 1)
+  count_total(queue, 'job.failed', 1)
 end
 
 -- What a request with this idempotency key gets, if one has been before. pcall: another type is as good as nothing.
@@ -134,8 +133,9 @@ end
 set_all(bodies)
 for queue_key, queued in pairs(entries) do
   call_for_all('ZADD', queue_key, queued)
-  call('HINCRBY', KEY.TOTALS .. queued.queue, 'job.enqueued', #queued / 2 - (queued.later or 0))
-  if queued.later then call('HINCRBY', KEY.TOTALS .. queued.queue, 'job.deferred', queued.later) end
+  local later = queued.later or 0
+  if later < #queued / 2 then count_total(queued.queue, 'job.enqueued', #queued / 2 - later) end
+  if later > 0 then count_total(queued.queue, 'job.deferred', later) end
   wake(queued.queue, tokens[queue_key])
 end
 return reply

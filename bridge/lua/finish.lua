@@ -18,14 +18,13 @@ local max_len, queue, worker = ARGV[1], ARGV[2], ARGV[3]
 local count = (#ARGV - HEAD) / FIELDS
 local now = now_ms()
 local at_ms, minute = digits(now), digits(math.floor(now / 60000))
-local dead_key, stats_key, totals_key = KEY.DEAD .. queue, KEY.STATS .. queue .. ':' .. minute, KEY.TOTALS .. queue
+local dead_key, stats_key = KEY.DEAD .. queue, KEY.STATS .. queue .. ':' .. minute
 
 if count ~= math.floor(count) then return redis.error_reply('ERR finish: not a whole number of attempts') end
 size(KEY.EVENTS, 'stream')
 size(KEYS[1], 'zset')
 size(dead_key, 'zset')
 size(stats_key, 'hash')
-size(totals_key, 'hash')
 local has_aborts, tokens_of_bell = size(KEY.ABORT, 'zset') > 0, size(KEY.WAKE .. queue, 'list')
 if failure then return failure end
 local marks, numbers = {}, {}
@@ -107,7 +106,7 @@ if next(ends) then
   for prefix, counts in pairs({ [''] = ends, ['wait:'] = waits, ['run:'] = runs }) do
     for field, number in pairs(counts) do
       call('HINCRBY', stats_key, prefix .. field, number)
-      call('HINCRBY', totals_key, prefix .. field, number)
+      count_total(queue, prefix .. field, number)
     end
   end
   call('PEXPIRE', stats_key, KEY.STATS_TTL_MS)

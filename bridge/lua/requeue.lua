@@ -20,7 +20,6 @@ local dead_key = KEY.DEAD .. queue
 if count ~= math.floor(count) then return redis.error_reply('ERR requeue: not a whole number of jobs') end
 local failure = wrong_type(KEYS[1], 'zset') or wrong_type(KEY.EVENTS, 'stream') or wrong_type(KEY.ABORT, 'zset')
   or wrong_type(KEY.WAKE .. queue, 'list') or wrong_type(dead_key, 'zset')
-  or wrong_type(KEY.TOTALS .. queue, 'hash')
 if failure then return failure end
 for at = HEAD, #ARGV - 1, FIELDS do
   if not string.match(ARGV[at + 5], '^%d*$') then return redis.error_reply('ERR requeue: a time is no whole number') end
@@ -59,6 +58,6 @@ for i = 1, count do
 end
 if requeued > 0 then
   wake(queue)
-  call('HINCRBY', KEY.TOTALS .. queue, 'requeued', requeued)
+  count_total(queue, 'requeued', requeued)
 end
 return reply
