@@ -18,6 +18,7 @@ __all__ = ["MOST_ITEMS", "BatchAnswer", "BatchVerdict", "ItemProblem", "problem_
 
 MOST_ITEMS: Final = 10_000
 """Of one batch."""
+LONGEST_DETAIL_CHARS: Final = 500
 
 
 class ItemProblem(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,5 +70,8 @@ CODES: Final[dict[type[RequestError], str]] = {
 
 
 def problem_of(error: RequestError) -> ItemProblem:
-    """What is wrong with an item."""
-    return ItemProblem(code=CODES[type(error)], detail=str(error), path=getattr(error, "path", None))
+    """What is wrong with an item, in a few words: there may be ten thousand of them."""
+    detail = str(error)
+    if len(detail) > LONGEST_DETAIL_CHARS:
+        detail = f"{detail[:LONGEST_DETAIL_CHARS]}…"
+    return ItemProblem(code=CODES[type(error)], detail=detail, path=getattr(error, "path", None))

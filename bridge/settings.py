@@ -55,7 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: Port = 8000
     data_dir: Path = Path(".aegis")
     max_body_bytes: PositiveInt = 1024 * 1024
-    max_batch_bytes: PositiveInt = 16 * 1024 * 1024
+    max_batch_bytes: PositiveInt = 4 * 1024 * 1024
     events_max_len: PositiveInt = 1_000_000
     access_log: bool = True
     accept_pickle: bool = False

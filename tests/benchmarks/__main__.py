@@ -7,6 +7,7 @@ import argparse
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from tests.benchmarks.contenders import (
     TITLES,
     LeftOut,
     Program,
+    echo,
     environment,
     floor,
     last_line,
@@ -36,6 +38,7 @@ from tests.benchmarks.contenders import (
     versions_of_ours,
 )
 from tests.benchmarks.figure import Values, end_on_sigterm
+from tests.benchmarks.http import NO_WRK
 from tests.benchmarks.page import with_report
 from tests.benchmarks.plan import FIGURES, FULL, QUICK, Step, plan
 from tests.benchmarks.report import Measurement, Report, here
@@ -145,6 +148,9 @@ def run(options: argparse.Namespace) -> Report:
             left_out[name] = PATH.sub("", str(reason))[:REASON_LENGTH]
             progress_out.print(f"{TITLES[name]} is left out: {left_out[name]}")
     programs["floor"] = floor()
+    programs["echo"] = echo()
+    if "http" in options.only and not shutil.which("wrk"):
+        progress_out.print(NO_WRK)
     steps = [*plan(QUICK if options.quick else FULL, options.only, ["ours", *programs], options.rounds)]
     with throw_away_valkey() as port, progress_bar() as bar:
         shown = bar.add_task("", total=len(steps))
@@ -156,8 +162,9 @@ def run(options: argparse.Namespace) -> Report:
             progress_out.print(line_of(measurement))
         with Redis(port=port) as client:
             report.versions["valkey"] = server_version(client)
+    own = {"floor", "echo"}
     report.versions.update(
-        {"ours": versions_of_ours()} | {name: one.versions for name, one in programs.items() if name != "floor"}
+        {"ours": versions_of_ours()} | {name: one.versions for name, one in programs.items() if name not in own}
     )
     report.left_out.update(left_out)
     return report
@@ -181,7 +188,9 @@ def take(step: Step, program: Program | None, port: int) -> Measurement:
         before_bytes = client.info("memory")["used_memory"]
         values, failure = {}, ""
         try:
-            if program is None:
+            if step.figure == "http":
+                values = answer_over_http(program, step.size, port)
+            elif program is None:
                 values = answer_of_ours(step, port)
             elif step.figure == "memory":
                 answer(program, "fill", step.size, port)
@@ -207,6 +216,11 @@ def answer_of_ours(step: Step, port: int) -> Values:
     if step.figure == "sleepers":
         command += ["--workers", str(step.workers)]
     return answer_to(command, {})
+
+
+def answer_over_http(server: Program | None, seconds: float, port: int) -> Values:
+    command = [sys.executable, "-m", "tests.benchmarks.http", "--port", str(port), "--seconds", f"{seconds:g}"]
+    return answer_to([*command, "--server", shlex.join(server.command) if server else ""], {})
 
 
 def answer(program: Program, figure: str, jobs: float, port: int) -> Values:

@@ -11,13 +11,26 @@ from typing import Final
 
 from tests.cli.processes import is_of_ours
 
-__all__ = ["PEERS", "ROOT", "TITLES", "LeftOut", "Program", "environment", "floor", "peer", "versions_of_ours"]
+__all__ = [
+    "OF_HTTP_ALONE",
+    "PEERS",
+    "ROOT",
+    "TITLES",
+    "LeftOut",
+    "Program",
+    "echo",
+    "environment",
+    "floor",
+    "peer",
+    "versions_of_ours",
+]
 
 ROOT: Final = Path(__file__).parents[2]
 PEERS_FOLDER: Final = Path(__file__).parent / "peers"
 NODE: Final = "node"
 
-PEERS: Final = ("arq", "saq", "taskiq", "streaq", "bullmq")
+PEERS: Final = ("arq", "saq", "taskiq", "streaq", "bullmq", "fastapi")
+OF_HTTP_ALONE: Final = ("echo", "fastapi")
 TITLES: Final = {
     "ours": "aegis-tasks",
     "arq": "arq",
@@ -26,9 +39,13 @@ TITLES: Final = {
     "streaq": "streaQ",
     "bullmq": "BullMQ",
     "floor": "floor",
+    "echo": "Litestar echo",
+    "fastapi": "FastAPI",
 }
 """Name -> what people call it, in the order of the tables."""
 
+PACKAGES: Final = {"taskiq": ("taskiq", "taskiq-redis"), "fastapi": ("fastapi", "uvicorn", "arq")}
+OF_SERVER: Final = ("litestar", "granian")
 VERSIONS: Final = """
 import platform, sys
 from importlib.metadata import version
@@ -42,7 +59,10 @@ class LeftOut(Exception):
 
 @dataclass(frozen=True)
 class Program:
-    """How a contender is asked for a figure: ``command`` + figure + ``--jobs`` + ``--port``."""
+    """How a contender is asked for a figure: ``command`` + figure + ``--jobs`` + ``--port``.
+
+    Those of HTTP alone are servers: ``command`` + port to listen on + port of Redis.
+    """
 
     command: tuple[str, ...]
     versions: str
@@ -56,11 +76,15 @@ def environment() -> dict[str, str]:
 
 def versions_of_ours() -> str:
     """The versions of what ours runs on."""
-    return versions_of(sys.executable, "arq", "redis", "hiredis", "msgspec", "uvloop")
+    return versions_of(sys.executable, "arq", "redis", "hiredis", "msgspec", "uvloop", *OF_SERVER)
 
 
 def floor() -> Program:
     return Program((sys.executable, "-m", "tests.benchmarks.floor"), versions="as aegis-tasks")
+
+
+def echo() -> Program:
+    return Program((sys.executable, "-m", "tests.benchmarks.echo_server"), versions="as aegis-tasks")
 
 
 def peer(name: str, home: Path | None) -> Program:
@@ -84,7 +108,7 @@ def peer(name: str, home: Path | None) -> Program:
             note_made_from(pins, python.parents[1])
     if not python.exists():
         raise LeftOut(f"{name}/bin/python is not in the folder of the peers")
-    packages = ("taskiq", "taskiq-redis") if name == "taskiq" else (name,)
+    packages = PACKAGES.get(name, (name,))
     return Program((str(python), "-m", f"tests.benchmarks.peers.{name}_peer"), versions_of(str(python), *packages))
 
 

@@ -19,7 +19,9 @@ __all__ = ["Values", "end_on_sigterm", "run_figure"]
 Values = dict[str, float]
 
 
-def run_figure(measure: Callable[..., Coroutine[Any, Any, Values]], description: str | None, **defaults: float) -> None:
+def run_figure(
+    measure: Callable[..., Coroutine[Any, Any, Values]], description: str | None, **defaults: float | str
+) -> None:
     """The program of a figure: measures it and prints it.
 
     Args:

@@ -4,10 +4,12 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from tests.benchmarks.contenders import OF_HTTP_ALONE
+
 __all__ = ["FIGURES", "FULL", "QUICK", "Sizes", "Step", "plan"]
 
-FIGURES: Final = ("drain", "latency", "enqueue", "memory", "recovery", "sleepers", "idle")
-EVERY_ROUND: Final = ("drain", "latency", "enqueue", "recovery")
+FIGURES: Final = ("drain", "latency", "enqueue", "http", "memory", "recovery", "sleepers", "idle")
+EVERY_ROUND: Final = ("drain", "latency", "enqueue", "http", "recovery")
 """The others vary little, or take long: they are taken once."""
 OF_OURS_ALONE: Final = ("recovery", "sleepers", "idle")
 SLOW: Final = ("arq", "saq", "taskiq", "streaq")
@@ -15,12 +17,13 @@ SLOW: Final = ("arq", "saq", "taskiq", "streaq")
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many jobs each figure takes; of ``idle``, how many seconds each of its waits."""
+    """How many jobs each figure takes; of ``idle``, how many seconds each of its waits, and of ``http`` each run."""
 
     drain: int
     drain_of_slow: int
     latency: int
     enqueue: int
+    http: float
     memory: int
     recovery: int
     idle: float
@@ -33,6 +36,7 @@ FULL: Final = Sizes(
     drain_of_slow=10_000,
     latency=100,
     enqueue=5000,
+    http=5,
     memory=100_000,
     recovery=50,
     idle=10,
@@ -44,6 +48,7 @@ QUICK: Final = Sizes(
     drain_of_slow=2000,
     latency=25,
     enqueue=1000,
+    http=1,
     memory=10_000,
     recovery=10,
     idle=2,
@@ -79,6 +84,8 @@ def plan(sizes: Sizes, figures: Collection[str], contenders: Collection[str], ro
 
 
 def takes_part(contender: str, figure: str) -> bool:
+    if contender in OF_HTTP_ALONE or figure == "http":
+        return figure == "http" and contender in {"ours", *OF_HTTP_ALONE}
     if figure in OF_OURS_ALONE:
         return contender == "ours"
     return not (figure == "memory" and contender == "floor")

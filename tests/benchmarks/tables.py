@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from tests.benchmarks.contenders import TITLES
+from tests.benchmarks.contenders import OF_HTTP_ALONE, TITLES
 from tests.benchmarks.report import Report
 
 __all__ = ["NOT_MEASURED", "Table", "number", "tables"]
@@ -41,6 +41,14 @@ CONTESTED: Final = (
     Work("enqueue 500 a call, jobs/s", "enqueue", "bulk_per_s", "70 000"),
     Work("memory of a job, bytes", "memory", "bytes_per_job", "330", is_rate=False),
 )
+HTTP: Final = (
+    Work("requests/s, 32 connections", "http", "per_s", "0.75 × echo, 6 × FastAPI"),
+    Work("p50 of them, ms", "http", "p50_ms", NOTHING, is_rate=False),
+    Work("p99 of them, ms", "http", "p99_ms", NOTHING, is_rate=False),
+    Work("p50 of one connection, ms", "http", "idle_p50_ms", NOTHING, is_rate=False),
+    Work("p99 of one connection, ms", "http", "idle_p99_ms", NOTHING, is_rate=False),
+    Work("requests/s, each with an Idempotency-Key", "http", "keyed_per_s", NOTHING),
+)
 OURS_ALONE: Final = (
     Work("recovery after kill -9, s", "recovery", "seconds", "10"),
     Work("enqueue 500 a call, arguments checked, jobs/s", "enqueue", "checked_bulk_per_s", NOTHING),
@@ -60,7 +68,7 @@ SLEEPERS: Final = (
 
 def tables(report: Report) -> list[Table]:
     """Ratios first, then what was measured."""
-    others = [name for name in TITLES if name != "ours"]
+    others = [name for name in TITLES if name not in {"ours", *OF_HTTP_ALONE}]
     titles = [TITLES[name] for name in others]
     return [
         Table(
@@ -74,6 +82,20 @@ def tables(report: Report) -> list[Table]:
             [
                 [work.title, cell(report, work, "ours"), work.target, *(cell(report, work, name) for name in others)]
                 for work in CONTESTED
+            ],
+        ),
+        Table(
+            "Enqueueing over HTTP",
+            [
+                "work",
+                "aegis-tasks",
+                "must reach",
+                *(title for name in OF_HTTP_ALONE for title in (TITLES[name], f"times {TITLES[name]}")),
+            ],
+            [
+                [work.title, cell(report, work, "ours"), work.target]
+                + [part for name in OF_HTTP_ALONE for part in (cell(report, work, name), ratio(report, work, name))]
+                for work in HTTP
             ],
         ),
         Table(

@@ -1,13 +1,16 @@
 """Every figure of ours, and the floor, gives its values; how high they are is not a test."""
 
 import json
+import shlex
+import shutil
 import subprocess
 import sys
 from typing import Final
 
 import pytest
 
-from tests.benchmarks.contenders import ROOT, environment, floor
+from tests.benchmarks.contenders import ROOT, echo, environment, floor
+from tests.benchmarks.http import NO_WRK
 from tests.benchmarks.throw_away_valkey import throw_away_valkey
 
 RATES: Final = {"one_per_s", "at_once_per_s", "bulk_per_s"}
@@ -43,6 +46,26 @@ def test_figure_runs_alone(figure: str, options: list[str], expected: set[str]) 
     assert set(values) == expected
     may_be_none = {"machine_percent", "valkey_percent_of_a_core", "worker_commands_per_s"}
     assert min(value for name, value in values.items() if name not in may_be_none) > 0
+
+
+HTTP: Final = {"per_s", "p50_ms", "p99_ms", "idle_p50_ms", "idle_p99_ms", "jobs"}
+
+
+@pytest.mark.skipif(not shutil.which("wrk"), reason=NO_WRK)
+@pytest.mark.parametrize(("server", "stores"), [("", True), (shlex.join(echo().command), False)], ids=["ours", "echo"])
+def test_http_is_measured_of_us_and_of_another_server(server: str, stores: bool) -> None:
+    values = answer_to(sys.executable, "-m", "tests.benchmarks.http", "--seconds", "1", "--server", server)
+    assert set(values) == (HTTP | {"keyed_per_s"} if stores else HTTP)
+    assert (values.pop("jobs") > 0) is stores
+    assert min(values.values()) > 0
+
+
+def test_without_wrk_it_is_told_what_to_install() -> None:
+    command = [sys.executable, "-m", "tests.benchmarks.http", "--seconds", "1"]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**environment(), "PATH": ""}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr.strip().splitlines()[-1]) == (1, NO_WRK)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,9 @@ REPORT: Final = Report(
         measured("latency", "ours", p50_ms=1.0, p99_ms=2.5),
         measured("latency", "arq", p50_ms=250.0, p99_ms=500.0),
         measured("enqueue", "ours", one_per_s=7000, at_once_per_s=9000, bulk_per_s=70_000, checked_bulk_per_s=50_000),
+        measured("http", "ours", per_s=9000),
+        measured("http", "echo", per_s=10_000),
+        measured("http", "fastapi", failure="no pool"),
         measured("enqueue", "arq", one_per_s=2500, at_once_per_s=5000),
         Measurement(
             figure="sleepers", contender="ours", round=1, size=20_000, workers=10,
@@ -100,6 +103,12 @@ def test_what_was_not_measured_says_so(page: Page) -> None:
     assert row(page, "Recovery and cost", "recovery after kill -9, s")["aegis-tasks"] == "not measured"
     assert row(page, "Measured", "drain, jobs/s")["BullMQ"] == "left out"
     assert "- left out: BullMQ: there is no node and npm on the PATH" in page.path.read_text()
+
+
+def test_http_has_a_table_of_its_own(page: Page) -> None:
+    cells = row(page, "Enqueueing over HTTP", "requests/s, 32 connections")
+    assert (cells["aegis-tasks"], cells["Litestar echo"], cells["times Litestar echo"]) == ("9 000", "10 000", "0.90")
+    assert (cells["FastAPI"], cells["times FastAPI"]) == ("failed: no pool", "–")
 
 
 def test_sleepers_have_a_row_for_each_number_of_workers(page: Page) -> None:

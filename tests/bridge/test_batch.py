@@ -50,6 +50,12 @@ async def test_valid_items_are_stored_and_each_has_its_verdict(enqueuer: Enqueue
     assert [one.event_id for one in answer.items if one.event_id] == event_ids
 
 
+async def test_detail_of_an_item_is_short(enqueuer: Enqueuer) -> None:
+    answer = await enqueuer.enqueue_batch([{"task_name": "x" * 100_000}])
+    assert answer.items[0].error
+    assert len(answer.items[0].error.detail) < 600
+
+
 async def test_jobs_of_a_batch_have_its_trace(enqueuer: Enqueuer, store: AegisRedis) -> None:
     await enqueuer.enqueue_batch([IO, IO], trace=TRACE)
     assert [fields[b"trace"].decode() for _, fields in await store.xrange(keys.EVENTS)] == [TRACE, TRACE]

@@ -46,6 +46,7 @@ def test_empty_value_means_the_default() -> None:
         ("WORKER_MAX_TRIES", "0"),
         ("WORKER_KEEP_RESULT_SECONDS", "1h"),
         ("AEGIS_MAX_BODY_BYTES", "0"),
+        ("AEGIS_MAX_BATCH_BYTES", "0"),
         ("AEGIS_ACCEPT_PICKLE", "perhaps"),
         ("REDIS_URL", "http://localhost"),
     ],

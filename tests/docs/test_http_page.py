@@ -94,6 +94,13 @@ async def test_taken_id_gets_the_documented_problem(gateway: httpx.AsyncClient) 
     assert_is_documented(await gateway.post(ENQUEUE, json=request), "duplicate_job")
 
 
+async def test_reused_key_gets_the_documented_problem(gateway: httpx.AsyncClient) -> None:
+    headers = {"Idempotency-Key": "key"}
+    await gateway.post(ENQUEUE, json={"task_name": "io_simulation_task"}, headers=headers)
+    answer = await gateway.post(ENQUEUE, json={"task_name": "noop_task"}, headers=headers)
+    assert_is_documented(answer, "idempotency_key_reused")
+
+
 @pytest.mark.parametrize("noun", ["status", "result"])
 async def test_unknown_id_gets_the_documented_problem(gateway: httpx.AsyncClient, noun: str) -> None:
     assert_is_documented(await gateway.get(f"/api/v1/tasks/{noun}/unknown"), "job_not_found")

@@ -47,6 +47,7 @@ def test_table_has_what_every_key_function_makes() -> None:
     made |= {f"{keys.STATS_PREFIX}<queue>:<minute>", f"{keys.PAUSED_PREFIX}<queue>", f"{keys.PROGRESS_PREFIX}<id>"}
     made |= {f"{keys.ORDERS_PREFIX}<worker>", keys.cron("<queue>"), keys.WORKERS, keys.worker("<worker>")}
     made |= {keys.ring("<worker>"), keys.totals("<queue>")}
+    made |= {f"{keys.IDEMPOTENCY_PREFIX}<caller>:<key>"}
     assert made == set(ROWS)
 
 
@@ -75,6 +76,7 @@ async def test_redis_holds_only_keys_of_the_table(redis: AegisRedis, catalog: Ca
     # A token is there only until an idle worker takes it; nothing here writes the others.
     fleeting = {keys.wake("<queue>"), f"{keys.PAUSED_PREFIX}<queue>", f"{keys.PROGRESS_PREFIX}<id>"}
     fleeting |= {f"{keys.ORDERS_PREFIX}<worker>", keys.cron("<queue>"), keys.ring("<worker>")}
+    fleeting |= {f"{keys.IDEMPOTENCY_PREFIX}<caller>:<key>"}
     assert set(found.values()) - fleeting == set(ROWS) - fleeting
     for key, name in found.items():
         assert held[key].decode() == ROWS[name]["type"], key

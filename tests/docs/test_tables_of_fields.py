@@ -78,7 +78,10 @@ def test_table_names_every_value_of_a_closed_set(table: Table) -> None:
 
 def test_every_body_of_the_gateway_has_a_table() -> None:
     """A new Struct of the routes, or of what they return, needs a table here."""
-    modules = [import_module(f"bridge.gateway.{name}") for name in ("task_routes", "health_routes", "problems")]
+    modules = [
+        import_module(f"bridge.gateway.{name}")
+        for name in ("task_routes", "enqueue_routes", "health_routes", "problems")
+    ]
     bodies = {
         f"{value.__module__}.{value.__name__}"
         for module in modules
@@ -86,4 +89,5 @@ def test_every_body_of_the_gateway_has_a_table() -> None:
         if isinstance(value, type) and issubclass(value, msgspec.Struct)
     }
     in_words = {"bridge.gateway.health_routes.Alive", "bridge.gateway.health_routes.Readiness"}
+    in_words |= {"bridge.enqueue.Replayed", "bridge.settings.Settings"}
     assert bodies - in_words <= {str(param.values[0].note) for param in MARKED}  # type: ignore[union-attr]

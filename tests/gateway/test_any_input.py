@@ -31,10 +31,13 @@ requests = st.fixed_dictionaries(
         "run_at": st.datetimes(timezones=st.timezones()).map(lambda at: at.isoformat()) | json_values,
         "expires_seconds": st.floats(0, 10**9) | json_values,
         "task_id": st.text(st.characters(codec="ascii"), max_size=10) | json_values,
+        "timeout_seconds": st.floats(0, 10**9) | json_values,
+        "max_tries": st.integers(0, 2000) | json_values,
         "unknown": json_values,
     },
 )
 bodies = st.one_of(requests.map(msgspec.json.encode), json_values.map(msgspec.json.encode), st.binary(max_size=200))
+header_values = st.binary(max_size=300) | st.text(st.characters(codec="ascii"), max_size=60).map(str.encode)
 task_ids = st.text(st.characters(exclude_categories=["Cs"]), max_size=50) | st.binary(max_size=50)
 
 anything = settings(
@@ -64,6 +67,24 @@ async def test_any_body(gateway: httpx.AsyncClient, body: bytes) -> None:
         status = await gateway.get(answer.headers["location"])
         assert status.status_code == 200, status.text
         assert status.json()["task_id"] == answer.json()["task_id"]
+
+
+@anything
+@given(body=bodies, key=header_values, traceparent=header_values)
+async def test_any_headers(gateway: httpx.AsyncClient, body: bytes, key: bytes, traceparent: bytes) -> None:
+    headers = [(b"content-type", b"application/json"), (b"idempotency-key", key), (b"traceparent", traceparent)]
+    assert_is_no_fault(await gateway.post(ENQUEUE, content=body, headers=headers))
+
+
+@anything
+@given(items=st.lists(bodies, max_size=5), media_type=st.sampled_from(["application/json", "application/jsonl"]))
+async def test_any_batch(gateway: httpx.AsyncClient, items: list[bytes], media_type: str) -> None:
+    content = b"[" + b",".join(items) + b"]" if media_type == "application/json" else b"\n".join(items)
+    answer = await gateway.post(f"{ENQUEUE}/batch", content=content, headers={"Content-Type": media_type})
+    assert_is_no_fault(answer)
+    if answer.status_code == 202:
+        told = answer.json()
+        assert told["enqueued"] + told["duplicates"] + told["refused"] == len(told["items"])
 
 
 @anything
