@@ -7,6 +7,7 @@ are kept in memory, and there the two meet. An event that Redis has trimmed is m
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
@@ -195,6 +196,7 @@ class Broadcast:
 
     Attributes:
         place: how far the reader has read.
+        lag_s: how old the first of the events was that it read last; ``None`` while nobody needs it.
         is_closing: `close` was called.
     """
 
@@ -202,6 +204,7 @@ class Broadcast:
         self.redis = redis
         self.stream = EventStream(redis)
         self.place: Place = (0, 0)
+        self.lag_s: float | None = None
         self.recent = Recent(self.place)
         self.is_closing = False
         self._count = 0
@@ -391,6 +394,7 @@ class Broadcast:
             cursor = await stream.last_id()
             self.place = place_of(cursor)
             self.recent = Recent(self.place)
+            self.lag_s = 0.0
             is_reading.set_result(None)
             retry_s = FIRST_RETRY_S
             while not self._is_unused():
@@ -399,6 +403,7 @@ class Broadcast:
                         async for events in lists:
                             retry_s = FIRST_RETRY_S
                             if events:
+                                self.lag_s = max(0.0, time.time() - place_of(events[0].id)[0] / 1000)
                                 cursor = events[-1].id
                                 self._hand_on(events)
                             if self._is_unused():
@@ -416,7 +421,7 @@ class Broadcast:
         finally:
             if not is_reading.done():
                 is_reading.cancel()
-            self._is_reading = None
+            self._is_reading, self.lag_s = None, None
             await redis.aclose(close_connection_pool=True)
 
     def _is_unused(self) -> bool:

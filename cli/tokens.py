@@ -1,7 +1,7 @@
 """``aegis-tasks tokens create``, ``list`` and ``revoke``: who may call the gateway."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 import typer
@@ -69,11 +69,20 @@ def revoke_token(name: Name, json: Json = False) -> None:
 
     **Example:** `aegis-tasks tokens revoke shop`
     """
-    token = file_of_tokens().revoke(name)
+    file = file_of_tokens()
+    token = file.revoke(name)
     if json:
         print_json({"revoked": token.name})
     else:
         console.print(f"{token.name} is revoked", markup=False)
+        if not file.read():
+            error_console.print(NONE_LEFT, style="yellow")
+
+
+NONE_LEFT: Final = (
+    "no token is left: gateways that run refuse everybody until there is another one; "
+    "one that is started on 127.0.0.1 asks for none"
+)
 
 
 def file_of_tokens() -> Tokens:

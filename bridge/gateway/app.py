@@ -85,6 +85,7 @@ def create_app(
     )
     shutdown, counts = Shutdown(), HttpCounts(slot)
     shutdown.before(backend.feed.close)
+    counts.reader_lag_s = lambda: backend.feed.broadcast.lag_s
     access_log = AccessLog() if settings.access_log else None
     health = health_routes(redis, backend.inspector, shutdown, address=safe_address(settings))
 
