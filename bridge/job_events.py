@@ -54,6 +54,9 @@ async def events_of_job(inspector: Inspector, job_id: str) -> list[Event]:
 async def span_of(inspector: Inspector, job_id: str) -> tuple[str | None, str]:
     """The cursor before the job's first event, if that is known, and the last id that its events can have."""
     start_ms, end = born_at_ms(job_id), NEWEST
+    seconds, _ = await inspector.redis.time()
+    if start_ms is not None and start_ms > seconds * 1000 + SLACK_MS:
+        start_ms = None  # another's id, a digest perhaps, that only looks like one of ours
     try:
         status = await inspector.status(job_id)
     except (JobNotFound, PayloadError):

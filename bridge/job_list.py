@@ -31,7 +31,7 @@ STARTED_AT: Final = re.compile(
     rb'"st":(\d{1,15}),"ft":\d{1,15},"q":(?:null|"(?:[^"\\]|\\.)*"),"id":"(?:[^"\\]|\\.)*"}$'
 )
 SCORE: Final = re.compile(r"-?(?:inf|\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
-EVENT_ID: Final = re.compile(r"\d{1,19}-\d{1,19}")
+EVENT_ID: Final = re.compile(r"(?!0+-0+$)[0-9]{1,19}-[0-9]{1,19}")
 
 
 class JobList:

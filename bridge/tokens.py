@@ -274,7 +274,7 @@ class KnownTokens:
 
 def known(token: Token) -> Known:
     return Known(
-        caller=Caller(name=token.name, scopes=frozenset(token.scopes)),
+        caller=Caller(name=token.name, token_id=token.id, scopes=frozenset(token.scopes)),
         digest=bytes.fromhex(token.sha256),
         rate=read_rate(token.rate) if token.rate is not None else None,
         expires_at_s=token.expires_at.timestamp() if token.expires_at else float("inf"),

@@ -21,9 +21,10 @@ def needs(scope: Scope) -> dict[str, Any]:
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """Who sent a request: ``name`` is that of the token."""
+    """Who sent a request: ``name`` is that of the token, and ``token_id`` tells it from a later one of that name."""
 
     name: str
+    token_id: str = ""
     scopes: frozenset[str]
 
 

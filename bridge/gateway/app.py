@@ -10,7 +10,7 @@ from typing import Any, Final
 import swagger_ui_bundle
 from litestar import Litestar, Request, Response, Router, get
 from litestar.datastructures import State
-from litestar.exceptions import NotFoundException
+from litestar.exceptions import InternalServerException, NotFoundException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import Components
@@ -31,7 +31,7 @@ from bridge.gateway.health_routes import health_routes
 from bridge.gateway.http_counts import HttpCounts, ProcessSlot, publish_every_second
 from bridge.gateway.job_routes import job_routes
 from bridge.gateway.metrics_routes import metrics_route
-from bridge.gateway.problems import EXCEPTION_HANDLERS
+from bridge.gateway.problems import EXCEPTION_HANDLERS, from_no_file
 from bridge.gateway.queue_routes import queue_routes
 from bridge.gateway.raw_json import RawJson
 from bridge.gateway.request_log import RequestLog
@@ -117,7 +117,12 @@ def create_app(
             Router("/api/v1", route_handlers=[health]),
             metrics_route(redis, catalog, backend.scripts, counts),
             create_static_files_router(
-                path=SWAGGER_ASSETS_PATH, directories=[swagger_assets(), OWN_ASSETS], include_in_schema=False, opt=OPEN
+                path=SWAGGER_ASSETS_PATH,
+                directories=[swagger_assets(), OWN_ASSETS],
+                include_in_schema=False,
+                opt=OPEN,
+                # A path that cannot be that of a file: too long, with a NUL, or below a file.
+                exception_handlers={ValueError: from_no_file, InternalServerException: from_no_file},
             ),
         ],
         middleware=[authentication.layer],

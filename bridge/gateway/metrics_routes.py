@@ -41,7 +41,10 @@ def metrics_route(redis: Redis, catalog: Catalog, scripts: Scripts, counts: Http
     )
     async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
         """As text, or as OpenMetrics for who accepts it; 200 also while Redis is away: then ``aegis_redis_up`` is 0."""
-        encode, media_type = choose_encoder(request.headers.get("accept", ""))
+        try:
+            encode, media_type = choose_encoder(request.headers.get("accept", ""))
+        except TypeError:  # it compares whatever stands for a version
+            encode, media_type = choose_encoder("")
         registry = CollectorRegistry(auto_describe=False)
         registry.register(Collected(families(await find(), counts.facts())))
         return Response(encode(registry), headers={"content-type": media_type})

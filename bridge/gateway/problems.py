@@ -37,7 +37,7 @@ from bridge.errors import (
 )
 from bridge.gateway.request_log import request_id_of
 
-__all__ = ["EXCEPTION_HANDLERS", "UNKNOWN_QUEUE_IN_PATH", "UNREACHABLE", "Problem", "problem_spec"]
+__all__ = ["EXCEPTION_HANDLERS", "UNKNOWN_QUEUE_IN_PATH", "UNREACHABLE", "Problem", "from_no_file", "problem_spec"]
 
 logger = logging.getLogger("aegis.gateway")
 
@@ -183,6 +183,10 @@ def from_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Resp
     response = problem(request, status, status.name.lower(), error.detail or status.phrase)
     response.headers.update(error.headers or {})
     return response
+
+
+def from_no_file(request: Request[Any, Any, Any], _: Exception) -> Response[Problem]:
+    return problem(request, HTTPStatus.NOT_FOUND, "not_found", HTTPStatus.NOT_FOUND.phrase)
 
 
 def from_wrong_method(request: Request[Any, Any, Any], error: MethodNotAllowedException) -> Response[Problem]:
