@@ -186,6 +186,7 @@ def from_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Resp
 
 
 def from_no_file(request: Request[Any, Any, Any], _: Exception) -> Response[Problem]:
+    """404: no file has such a name."""
     return problem(request, HTTPStatus.NOT_FOUND, "not_found", HTTPStatus.NOT_FOUND.phrase)
 
 

@@ -1,14 +1,16 @@
-"""What a review of the gateway found."""
+"""Requests that nobody means well, and callers that are not who they were."""
 
 import base64
 import json
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from bridge.catalog import Catalog
+from bridge import keys
 from bridge.aegis_redis import AegisRedis
+from bridge.catalog import Catalog
 from bridge.event_stream import EventStream
 from bridge.events import WorkerStarted
 from bridge.scripts import NewEvent, Scripts
@@ -47,7 +49,8 @@ async def test_revoked_token_does_not_live_on_in_one_of_its_name(tmp_path: Path,
     text = guarded.token("events:read")
     known = KnownTokens(guarded.tokens)
     before = known.find(text.encode())
-    assert before is not None and known.has(before.caller)
+    assert before is not None
+    assert known.has(before.caller)
     guarded.tokens.revoke("shop")
     guarded.token("events:read")
     known._look_at_s = 0
@@ -59,10 +62,10 @@ async def test_gap_is_told_where_redis_does_not_count(redis: AegisRedis, monkeyp
     scripts = Scripts(redis, events_max_len=1000)
     data = WorkerStarted(host="h", pid=1, queue="mail", max_jobs=1)
     ids = await scripts.report([NewEvent(data=data, queue="mail", worker=str(n)) for n in range(3)])
-    await redis.xtrim("aegis:events", maxlen=1, approximate=False)
+    await redis.xtrim(keys.EVENTS, maxlen=1, approximate=False)
     asked = redis.xinfo_stream
 
-    async def as_6_2(*args: object) -> object:
+    async def as_6_2(*args: Any) -> Any:
         return {name: value for name, value in (await asked(*args)).items() if name != "entries-added"}
 
     monkeypatch.setattr(redis, "xinfo_stream", as_6_2)
