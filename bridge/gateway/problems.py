@@ -8,7 +8,13 @@ from typing import Any, Final
 
 import msgspec
 from litestar import Request, Response
-from litestar.exceptions import HTTPException, InternalServerException, MethodNotAllowedException, ValidationException
+from litestar.exceptions import (
+    HTTPException,
+    InternalServerException,
+    MethodNotAllowedException,
+    NotFoundException,
+    ValidationException,
+)
 from litestar.openapi.datastructures import ResponseSpec
 
 from bridge.broker import is_away
@@ -187,7 +193,7 @@ def from_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Resp
 
 def from_no_file(request: Request[Any, Any, Any], _: Exception) -> Response[Problem]:
     """404: no file has such a name."""
-    return problem(request, HTTPStatus.NOT_FOUND, "not_found", HTTPStatus.NOT_FOUND.phrase)
+    return from_litestar(request, NotFoundException())
 
 
 def from_wrong_method(request: Request[Any, Any, Any], error: MethodNotAllowedException) -> Response[Problem]:
