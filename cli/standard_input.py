@@ -58,19 +58,24 @@ async def parts_of_stdin() -> AsyncIterator[bytes]:
     past Python's own buffer, whose lock would be missed at the end of the process.
     """
     loop = asyncio.get_running_loop()
-    parts: asyncio.Queue[bytes] = asyncio.Queue(READ_AHEAD)
+    parts: asyncio.Queue[bytes] = asyncio.Queue()
+    may_read = threading.Semaphore(READ_AHEAD)
     descriptor = sys.stdin.fileno()
 
     def read() -> None:
-        with suppress(RuntimeError, asyncio.CancelledError):  # the loop has been closed meanwhile
-            while part := os.read(descriptor, READ_BYTES):
-                asyncio.run_coroutine_threadsafe(parts.put(part), loop).result()
-            asyncio.run_coroutine_threadsafe(parts.put(b""), loop).result()
+        with suppress(RuntimeError):  # the loop has been closed meanwhile
+            part = b"something"
+            while part:
+                may_read.acquire()
+                part = os.read(descriptor, READ_BYTES)
+                loop.call_soon_threadsafe(parts.put_nowait, part)
 
     threading.Thread(target=read, daemon=True, name="stdin").start()
-    while part := await parts.get():
+    part = b"something"
+    while part:
+        part = await parts.get()
         yield part
-    yield b""
+        may_read.release()
 
 
 def size_of_stdin() -> int | None:
