@@ -46,15 +46,24 @@ class Client(threading.Thread):
             self.outcomes["refused"] += 1
 
     def use_one_connection(self) -> bool:
-        """Whether the server closed it in an orderly way, with an answer that said so."""
+        """Whether the server closed it in an orderly way, with an answer that said so.
+
+        A new connection whose request the server has not read when it stops is closed: that is a refusal as well, and
+        nothing of it may have been stored.
+        """
         with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
+            is_new = True
             while True:
                 try:
                     connection.sendall(REQUEST)
                     head = self.read_answer(connection)
                 except OSError as error:
+                    if is_new and isinstance(error, ConnectionError):
+                        self.outcomes["refused"] += 1
+                        return False
                     self.outcomes[f"lost: {error!r}"] += 1
                     return False
+                is_new = False
                 self.outcomes[head.split()[1].decode()] += 1
                 if b"connection: close" in head.lower():
                     return True
